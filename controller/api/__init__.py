@@ -1,0 +1,1 @@
+"""The AdapterRelease API: its models, its reasons, and the CRD that is generated from them."""

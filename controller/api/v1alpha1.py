@@ -1,0 +1,385 @@
+"""AdapterRelease v1alpha1: the spec that people write; source of manifests/crd.yaml and `kubectl explain`.
+
+Must not know: how anything is carried out. The status half is in `status.py`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from controller.api.status import AdapterReleaseStatus
+from controller.api.types import (
+    LIST_MAP_BY_NAME,
+    ApiModel,
+    Digest,
+    DnsLabel,
+    Duration,
+    Fraction,
+    rule,
+    validated,
+)
+
+GROUP = "adapterrelease.dev"
+VERSION = "v1alpha1"
+KIND = "AdapterRelease"
+PLURAL = "adapterreleases"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+# The label on a base pod: `loaded.adapterrelease.dev/<release>: <first 8 of the digest>`.
+LOADED_LABEL_PREFIX = "loaded.adapterrelease.dev/"
+RELEASE_LABEL = f"{GROUP}/release"
+ARTIFACT_LABEL = f"{GROUP}/artifact"
+FINALIZER = f"{GROUP}/unload"
+RETRY_ANNOTATION = f"{GROUP}/retry"
+STORE_ANNOTATION = f"{GROUP}/store-volume"
+
+
+class Stage(StrEnum):
+    """Where the adapter stands in its own life."""
+
+    EXPERIMENTAL = "Experimental"
+    STABLE = "Stable"
+
+
+class QuantizationMethod(StrEnum):
+    AWQ = "AWQ"
+    NONE = "None"
+
+
+class Scorer(StrEnum):
+    EXACT_MATCH = "ExactMatch"
+    CONTAINS = "Contains"
+
+
+class NoDataOutcome(StrEnum):
+    """What an observation without data ends with."""
+
+    KEEP = "Keep"
+    ROLL_BACK = "RollBack"
+
+
+SOURCE_URI = r"^(pvc|https)://[^\s]+$"
+_NO_TRAVERSAL = rule(
+    "!self.matches('(^|/)\\\\.\\\\.(/|$)') && !self.contains('%2e') && !self.contains('%2E')",
+    "must not contain '..': name the directory itself",
+)
+_NO_USERINFO = rule(
+    "!self.startsWith('https://') || !self.substring(8).split('/')[0].contains('@')",
+    "must not carry credentials: put them into a Secret and name it in secretRef",
+)
+_PVC_NAMES_CLAIM = rule(
+    "!self.startsWith('pvc://') || self.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+$')",
+    "a pvc:// source is pvc://CLAIM/PATH, with the claim in the release's namespace",
+)
+# The API server shows the type of a refused string, not the string: the message has to.
+_IS_SHARE = rule(
+    "double(self) <= 1.0",
+    "must be between 0 and 1",
+    messageExpression="'must be between 0 and 1, and is ' + self",
+)
+_LASTS = rule(
+    "duration(self) >= duration('1s')",
+    "must be at least 1s",
+    messageExpression="'must be at least 1s, and is ' + self",
+)
+Share = Annotated[Fraction, Field(json_schema_extra=validated(_IS_SHARE))]
+Deadline = Annotated[Duration, Field(json_schema_extra=validated(_LASTS))]
+SourceUri = Annotated[
+    str,
+    Field(
+        pattern=SOURCE_URI,
+        max_length=2048,
+        json_schema_extra=validated(_NO_TRAVERSAL, _NO_USERINFO, _PVC_NAMES_CLAIM),
+        description="Where the files are: pvc://CLAIM/PATH (a claim in this namespace) or https://HOST/PATH.",
+    ),
+]
+
+
+class SecretRef(ApiModel):
+    """A Secret in the release's namespace, with key `token`, or `username` and `password`."""
+
+    name: DnsLabel = Field(description="Name of the Secret.")
+
+
+class Source(ApiModel):
+    """Where files come from."""
+
+    uri: SourceUri
+    secret_ref: SecretRef | None = Field(
+        None,
+        description="Credentials for an https:// source: a Secret with key token, or username and password.",
+    )
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": validated(
+            rule(
+                "!has(self.secretRef) || self.uri.startsWith('https://')",
+                "secretRef is for https:// sources: a pvc:// source is mounted and needs no credentials",
+            )
+        )
+    }
+
+
+class BaseRef(ApiModel):
+    """The Deployment that serves the base model."""
+
+    name: DnsLabel = Field(
+        description="Name of a Deployment in this namespace that runs vLLM with --enable-lora. "
+        "Its model, LoRA limits, port, key and store volume are read from its pod template."
+    )
+
+
+class Adapter(ApiModel):
+    """One LoRA adapter, as PEFT wrote it."""
+
+    name: DnsLabel = Field(description="Names the adapter in the store and in artifacts.")
+    version: str = Field(
+        min_length=1,
+        max_length=63,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+        description="Version of the adapter, as your training names it. Recorded, never compared: the digest decides.",
+    )
+    source: Source = Field(description="Where the adapter's files are.")
+    digest: Digest | None = Field(
+        None,
+        description="Pins the content: an import whose digest differs is refused. "
+        "Without it the digest is recorded in status.",
+    )
+    training_run: str | None = Field(
+        None,
+        max_length=512,
+        description="The run that trained it, for provenance, as in mlflow:/runs/4711.",
+    )
+
+
+class Merge(ApiModel):
+    """How adapter and base are merged."""
+
+    dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="Data type of the merged weights: bfloat16, float16 or float32."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the merge computes: auto, cpu or cuda.")
+
+
+class Calibration(ApiModel):
+    """Data that the quantization looks at."""
+
+    source: Source = Field(description="A JSONL file: one {messages: [...]} or {text: ...} a line.")
+    samples: int = Field(256, ge=8, le=8192, description="How many samples are used.")
+    sequence_length: int = Field(2048, ge=16, le=131072, description="Longest sample, in tokens.")
+
+
+class Quantization(ApiModel):
+    """How the merged weights are quantized."""
+
+    method: QuantizationMethod = Field(
+        QuantizationMethod.AWQ, description="AWQ, or None to serve the merged weights as they are."
+    )
+    scheme: Literal["W4A16", "W4A16_ASYM"] = Field("W4A16_ASYM", description="W4A16 (symmetric) or W4A16_ASYM.")
+    group_size: int = Field(
+        128,
+        json_schema_extra={"enum": [32, 64, 128]},
+        description="Weights that share a scale: 32, 64 or 128. It must divide the input size of every linear layer.",
+    )
+    calibration: Calibration | None = Field(None, description="Required for AWQ.")
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": validated(
+            rule(
+                "self.method != 'AWQ' || has(self.calibration)",
+                "AWQ needs calibration data: set calibration.source, or method: None",
+            )
+        )
+    }
+
+
+class Build(ApiModel):
+    """How the artifact is made. Used once the stage is Stable."""
+
+    merge: Merge = Field(default_factory=Merge, description="How adapter and base are merged.")
+    quantization: Quantization = Field(description="How the merged weights are quantized.")
+    deadline: Deadline = Field("2h", description="A build that takes longer has failed.")
+    pod_template: dict[str, Any] | None = Field(
+        None,
+        description="Merged into the job's pod template: labels, nodeSelector, tolerations, affinity, "
+        "priorityClassName, schedulerName, resources of container job. "
+        "Security settings cannot be loosened here.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+
+
+class Suite(ApiModel):
+    """Held-out examples with the answers that are right."""
+
+    name: DnsLabel = Field(description="Names the suite in status and in metrics.")
+    source: Source = Field(description='A JSONL file: one {"messages": [...], "expected": "..."} a line.')
+    scorer: Scorer = Field(
+        Scorer.CONTAINS, description="ExactMatch: the answer is the expected text. Contains: it contains it."
+    )
+    max_score_drop: Share = Field(
+        "0.001", description="Largest drop against the live adapter that passes, for an unquantized artifact."
+    )
+    max_quantized_score_drop: Share = Field(
+        "0.01", description="Largest drop against the live adapter that passes, for a quantized artifact."
+    )
+    min_score: Share | None = Field(None, description="The artifact's score must be at least this.")
+    max_tokens: int = Field(64, ge=1, le=4096, description="Longest answer, in tokens.")
+
+
+class Benchmark(ApiModel):
+    """Adapter and artifact under the same load, in turns."""
+
+    concurrency: int = Field(8, ge=1, le=256, description="Requests in flight.")
+    requests: int = Field(64, ge=8, le=10000, description="Requests to each of the two.")
+    min_speedup: Fraction = Field(
+        "0",
+        description="The artifact's output tokens per second over the adapter's must be at least this; "
+        "0: reported only.",
+    )
+
+
+class Validation(ApiModel):
+    """What proves that the artifact may have traffic."""
+
+    suites: list[Suite] = Field(
+        min_length=1,
+        max_length=16,
+        description="Scored on both live endpoints, adapter and artifact.",
+        json_schema_extra=LIST_MAP_BY_NAME,
+    )
+    benchmark: Benchmark = Field(default_factory=Benchmark, description="Throughput of both under the same load.")
+    deadline: Deadline = Field(
+        "30m", description="A validation that takes longer has no verdict, and no verdict is no pass."
+    )
+
+
+class Observe(ApiModel):
+    """What is watched after the swap."""
+
+    duration: Deadline = Field("10m", description="How long the new backend is watched before it counts as promoted.")
+    interval: Deadline = Field("10s", description="Time between two samples.")
+    max_error_rate: Share = Field("0.01", description="Largest share of requests answered with 5xx in a sample.")
+    max_latency_ratio: Fraction = Field(
+        "2",
+        description="Largest mean request latency of a sample over the adapter's in the benchmark; 0: not checked.",
+    )
+    min_requests: int = Field(1, ge=1, description="A sample with fewer requests is missing data.")
+    failure_limit: int = Field(0, ge=0, le=100, description="Samples that may fail before the release rolls back.")
+    on_missing_data: NoDataOutcome = Field(
+        NoDataOutcome.KEEP, description="Outcome of a whole observation without data: Keep or RollBack."
+    )
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": validated(
+            rule(
+                "duration(self.interval) <= duration(self.duration)",
+                "observe.interval must not be longer than observe.duration: no sample would be taken",
+            )
+        )
+    }
+
+
+class Rollout(ApiModel):
+    """How traffic moves to the artifact and back."""
+
+    strategy: Literal["BlueGreen"] = Field(
+        "BlueGreen", description="BlueGreen: all traffic at once, the old backend stays for scaleDownDelay."
+    )
+    replicas: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Replicas of the merged Deployment; default: as many as the base has.",
+    )
+    progress_deadline: Deadline = Field("15m", description="A candidate that is not available by then is rejected.")
+    observe: Observe = Field(default_factory=Observe, description="What is watched after the swap.")
+    scale_down_delay: Duration = Field(
+        "60s", description="How long a merged Deployment that lost its traffic stays up."
+    )
+    rollback_window: Duration = Field("24h", description="How long the adapter stays loaded behind the merged model.")
+    revision_history_limit: int = Field(3, ge=1, le=20, description="Entries kept in status.history.")
+
+
+class Rollback(ApiModel):
+    """A revision from status.history that must serve, whatever the stage says."""
+
+    revision: int = Field(ge=1, description="Revision to serve.")
+
+
+class AdapterReleaseSpec(ApiModel):
+    """The desired life of one adapter."""
+
+    stage: Stage = Field(
+        Stage.EXPERIMENTAL,
+        description="Experimental: the adapter is served dynamically by the base's pods. "
+        "Stable: it is merged into the base, quantized, validated and swapped in. Set it back to roll back.",
+    )
+    model_name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$",
+        description='What clients send as "model"; default: metadata.name. Immutable.',
+    )
+    base_ref: BaseRef = Field(description="The Deployment that serves the base model. Immutable.")
+    adapters: list[Adapter] = Field(
+        min_length=1,
+        max_length=1,
+        description="The adapter. (A list, because combining several comes later; today exactly one.)",
+        json_schema_extra=LIST_MAP_BY_NAME,
+    )
+    build: Build | None = Field(None, description="How the artifact is made; required for stage Stable.")
+    validation: Validation | None = Field(
+        None, description="What proves that the artifact may have traffic; required for stage Stable."
+    )
+    rollout: Rollout = Field(default_factory=Rollout, description="How traffic moves to the artifact and back.")
+    rollback: Rollback | None = Field(
+        None,
+        description="While set, the named revision serves and nothing else is promoted. Remove it to go on.",
+    )
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": validated(
+            rule(
+                "self.stage != 'Stable' || (has(self.build) && has(self.validation))",
+                "stage Stable needs build and validation: without a proof nothing gets traffic",
+            ),
+            rule(
+                "has(self.modelName) == has(oldSelf.modelName) && "
+                "(!has(self.modelName) || self.modelName == oldSelf.modelName)",
+                "modelName is immutable: clients depend on it; make a new release",
+            ),
+            rule("self.baseRef == oldSelf.baseRef", "baseRef is immutable: make a new release for another base"),
+        )
+    }
+
+
+class ObjectMeta(ApiModel):
+    """The part of Kubernetes' ObjectMeta that this project reads."""
+
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+    annotations: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    finalizers: list[str] = Field(default_factory=list)
+
+
+class AdapterRelease(ApiModel):
+    """AdapterRelease takes one LoRA adapter from dynamic serving to a merged, proven model on vLLM."""
+
+    metadata: ObjectMeta
+    spec: AdapterReleaseSpec
+    status: AdapterReleaseStatus = Field(default_factory=AdapterReleaseStatus)
+
+    @property
+    def model_name(self) -> str:
+        """What clients send as "model"."""
+        return self.spec.model_name or self.metadata.name

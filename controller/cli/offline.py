@@ -1,0 +1,198 @@
+"""The commands that need no cluster: check, merge, quantize, evaluate, build.
+
+They do what the jobs do, by the same functions. Must not know how a stage works.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from controller.cli.ending import NO_VERDICT, REJECTED, note, told
+from controller.errors import PermanentError
+from controller.job.contract import Scorer, Stage
+
+if TYPE_CHECKING:
+    from controller.job.merge import Weighted
+
+AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
+BaseOption = Annotated[Path, typer.Option("--base", help="Directory of the base model.", exists=True, file_okay=False)]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (check, merge, quantize, evaluate, build):
+        app.command()(command)
+
+
+def check(
+    adapter: Annotated[Path, typer.Argument(help="Directory of the adapter.", exists=True, file_okay=False)],
+    base: BaseOption,
+    max_lora_rank: Annotated[int | None, typer.Option(help="The server's --max-lora-rank.")] = None,
+    stage: Annotated[Stage, typer.Option(help="Where the adapter is to be used.")] = Stage.EXPERIMENTAL,
+    as_json: AsJson = False,
+) -> None:
+    """Say everything that is wrong with an adapter."""
+    from controller.job.base import read_base
+    from controller.job.check import check_adapter
+
+    with told(as_json):
+        found, findings = check_adapter(adapter, read_base(base), max_lora_rank, stage)
+    if as_json:
+        rows = [{"reason": str(f.reason), "message": f.message} for f in findings]
+        print(json.dumps({"ok": not rows, "rank": found.rank if found else None, "findings": rows}))
+    else:
+        for finding in findings:
+            note(str(finding))
+        if found is not None and not findings:
+            print(f"good: rank {found.rank}, {len(found.modules)} modules")
+    raise typer.Exit(REJECTED if findings else 0)
+
+
+def merge(
+    base: BaseOption,
+    adapter: Annotated[list[str], typer.Option(help="Directory of an adapter, or DIR=WEIGHT. May be repeated.")],
+    out: Annotated[Path, typer.Option(help="Directory to make.")],
+    dtype: Annotated[str, typer.Option(help="auto (the base's), bfloat16, float16 or float32.")] = "bfloat16",
+    combine: Annotated[str, typer.Option(help="How several adapters are combined: linear.")] = "linear",
+) -> None:
+    """Merge adapters into a base: exact in float64, rounded once."""
+    from controller.job.base import read_base
+    from controller.job.merge import merge as run
+    from controller.job.progress import Progress
+    from controller.job.store import remove_directory
+
+    with told():
+        if combine != "linear" or dtype not in ("auto", "bfloat16", "float16", "float32"):
+            raise PermanentError(f"--combine {combine} --dtype {dtype} is not known", reason="InvalidArgument")
+        model = read_base(base)
+        weighted = [_weighted(a, model) for a in adapter]
+        partial = _partial(out)
+        remove_directory(partial)
+        run(model, weighted, partial, dtype, Progress())
+        partial.rename(out)
+    print(out)
+
+
+def _weighted(argument: str, base: object) -> Weighted:
+    from controller.job.base import Base
+    from controller.job.check import check_adapter
+    from controller.job.findings import RejectedError
+    from controller.job.merge import Weighted
+
+    path, _, weight = argument.rpartition("=") if "=" in argument else (argument, "", "1")
+    try:
+        factor = float(weight)
+    except ValueError as e:
+        raise PermanentError(f"{argument}: {weight!r} is not a weight", reason="InvalidArgument") from e
+    adapter, findings = check_adapter(Path(path), base if isinstance(base, Base) else None, None, Stage.STABLE)
+    if adapter is None or findings:
+        raise RejectedError(findings)
+    return Weighted(adapter, factor)
+
+
+def quantize(
+    model: Annotated[Path, typer.Option(help="Directory of the model.", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Option(help="Directory to make.")],
+    calibration: Annotated[Path, typer.Option(help="JSONL of messages or texts.", exists=True, dir_okay=False)],
+    method: Annotated[str, typer.Option(help="AWQ.")] = "AWQ",
+    scheme: Annotated[str, typer.Option(help="W4A16_ASYM or W4A16.")] = "W4A16_ASYM",
+    group_size: Annotated[int, typer.Option(help="Weights that share a scale.")] = 128,
+    samples: Annotated[int, typer.Option(help="Samples used.")] = 256,
+    sequence_length: Annotated[int, typer.Option(help="Longest sample, in tokens.")] = 2048,
+) -> None:
+    """Quantize a model with calibration data."""
+    from controller.job.base import read_base
+    from controller.job.calibration import read_samples
+    from controller.job.findings import some
+    from controller.job.progress import Progress
+    from controller.job.quantize import Awq, undividable
+    from controller.job.quantize import quantize as run
+    from controller.job.store import remove_directory
+
+    with told():
+        if method != "AWQ" or scheme not in ("W4A16", "W4A16_ASYM"):
+            raise PermanentError(f"--method {method} --scheme {scheme} is not known", reason="InvalidArgument")
+        if bad := undividable(read_base(model), group_size):
+            raise PermanentError(f"group size {group_size} does not divide {some(bad)}", reason="InvalidGroupSize")
+        data = read_samples(calibration, samples)
+        partial = _partial(out)
+        remove_directory(partial)
+        run(model, partial, Awq(scheme, group_size, sequence_length), data, Progress())
+        partial.rename(out)
+    print(out)
+
+
+def evaluate(
+    suite: Annotated[list[Path], typer.Option(help="JSONL of messages and expected.", exists=True, dir_okay=False)],
+    reference: Annotated[str, typer.Option(help="URL#MODEL of what serves now.")],
+    candidate: Annotated[str, typer.Option(help="URL#MODEL of what is to serve.")],
+    scorer: Annotated[Scorer, typer.Option(help="ExactMatch or Contains.")] = Scorer.CONTAINS,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
+    max_score_drop: Annotated[str, typer.Option(help="Largest drop that passes.")] = "0.01",
+    concurrency: Annotated[int, typer.Option(help="Requests in flight in the benchmark.")] = 8,
+    requests: Annotated[int, typer.Option(help="Requests to each in the benchmark.")] = 64,
+    api_key_file: Annotated[Path | None, typer.Option(help="File with the servers' key.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score and time two endpoints side by side, and judge: 0 pass, 1 fail, 3 no verdict."""
+    from controller.cli.scores import report, verdict
+    from controller.job.contract import Benchmark, EvaluateContract, Release, Source, Suite
+    from controller.job.evaluate import run_evaluate
+    from controller.job.progress import Progress
+
+    with told(as_json):
+        suites = tuple(
+            Suite(
+                name=f"suite-{number}",
+                source=Source(path=str(path.resolve()), root=str(path.resolve().parent)),
+                scorer=scorer,
+                max_tokens=max_tokens,
+            )
+            for number, path in enumerate(suite, 1)
+        )
+        contract = EvaluateContract(
+            release=Release(namespace="local", name="evaluate"),
+            reference=_endpoint(reference),
+            candidate=_endpoint(candidate),
+            api_key_file=str(api_key_file) if api_key_file else None,
+            suites=suites,
+            benchmark=Benchmark(concurrency=concurrency, requests=requests),
+        )
+        result = run_evaluate(contract, Progress())
+    judgement = verdict(result, max_score_drop)
+    print(report(result, judgement, as_json))
+    raise typer.Exit({"Pass": 0, "Fail": 1}.get(judgement.verdict, NO_VERDICT))
+
+
+def _endpoint(argument: str) -> object:
+    from controller.job.contract import Endpoint
+
+    url, _, model = argument.partition("#")
+    if not model or not url.startswith(("http://", "https://")):
+        raise PermanentError(f"{argument!r}: give URL#MODEL", reason="InvalidArgument")
+    return Endpoint(url=url, model=model)
+
+
+def build(
+    release: Annotated[Path, typer.Option("-f", "--filename", help="An AdapterRelease, as YAML.", exists=True)],
+    base: BaseOption,
+    out: Annotated[Path, typer.Option(help="The store: adapters/ and artifacts/ are made in it.")],
+    volume: Annotated[list[str] | None, typer.Option(help="CLAIM=DIR for pvc:// sources. May be repeated.")] = None,
+    secret: Annotated[list[str] | None, typer.Option(help="NAME=DIR for secretRef. May be repeated.")] = None,
+    max_lora_rank: Annotated[int, typer.Option(help="The server's --max-lora-rank.")] = 512,
+) -> None:
+    """Check, merge, quantize and publish what a release asks for, without a cluster."""
+    from controller.cli.local_build import build_release
+
+    with told():
+        result = build_release(release, base, out, volume or [], secret or [], max_lora_rank)
+    print(result.to_json())
+
+
+def _partial(out: Path) -> Path:
+    if out.exists():
+        raise PermanentError(f"{out} exists already", reason="InvalidArgument")
+    return out.with_name(f"{out.name}.partial")

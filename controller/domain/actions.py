@@ -1,0 +1,131 @@
+"""What the controller can do: data, one idempotent call each, carried out by `reconcile/act.py`.
+
+`why` is one sentence; it becomes the log line. Must not know: how any of it is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from controller.api.status import Backend
+
+
+class JobKind(StrEnum):
+    IMPORT = "import"
+    BUILD = "build"
+    VALIDATE = "validate"
+
+
+@dataclass(frozen=True)
+class Action:
+    why: str
+
+
+@dataclass(frozen=True)
+class AddFinalizer(Action):
+    pass
+
+
+@dataclass(frozen=True)
+class RemoveFinalizer(Action):
+    pass
+
+
+@dataclass(frozen=True)
+class EnsureJob(Action):
+    """Create ConfigMap (contract) and Job if they are not there; never change them."""
+
+    kind: JobKind
+    inputs: str
+
+
+@dataclass(frozen=True)
+class LoadAdapter(Action):
+    """Load `path` under `engine_name` on the pod, if there is a free slot and the name is not listed."""
+
+    pod: str
+    engine_name: str
+    digest: str
+    path: str
+
+
+@dataclass(frozen=True)
+class StageAdapter(Action):
+    """Load `path` under a staging name beside what serves, and probe it; unload it again when the probe fails."""
+
+    pod: str
+    engine_name: str
+    digest: str
+    path: str
+
+
+@dataclass(frozen=True)
+class ReplaceAdapter(Action):
+    """On a base's only pod: unload, load the staged version under the client name, probe, label, drop the staging
+    name; load the old path again if that fails. Not gap-free: a request in between gets a 404."""
+
+    pod: str
+    engine_name: str
+    digest: str
+    path: str
+    old_path: str
+    staging_name: str
+    label: str
+
+
+@dataclass(frozen=True)
+class ProbeAndLabel(Action):
+    """Confirm id and root by /v1/models and one completion, then label the pod."""
+
+    pod: str
+    engine_name: str
+    digest: str
+    path: str
+    label: str  # value of the loaded label
+
+
+@dataclass(frozen=True)
+class RemoveLabel(Action):
+    """Take the pod out of the route and write down when."""
+
+    pod: str
+
+
+@dataclass(frozen=True)
+class UnloadAdapter(Action):
+    """Unload `engine_name`; refused by `act` while the pod carries the loaded label for what it serves."""
+
+    pod: str
+    engine_name: str
+
+
+@dataclass(frozen=True)
+class EnsureAdapterService(Action):
+    """The Service NAME-adapter: the base's pods that hold `digest`; used by the validation, never by clients."""
+
+    digest: str
+
+
+@dataclass(frozen=True)
+class EnsureMerged(Action):
+    """The Deployment and the Service NAME-preview of an artifact."""
+
+    artifact_id: str
+    path: str
+
+
+@dataclass(frozen=True)
+class DeleteMerged(Action):
+    """Delete a merged Deployment; refused by `act` while the route selects it."""
+
+    artifact_id: str
+    deployment: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class SwitchRoute(Action):
+    """Point the Service named after the release at the backend."""
+
+    backend: Backend

@@ -1,0 +1,118 @@
+"""Backends: which one should serve, and which ones could, right now. Pure questions, no decisions."""
+
+from __future__ import annotations
+
+from controller.api.status import Backend, BackendKind, HistoryEntry, Step
+from controller.api.v1alpha1 import Stage
+from controller.domain.draft import Draft
+from controller.domain.snapshot import SHORT, PodFacts, Snapshot, hex_of
+
+
+def adapter_backend(digest: str) -> Backend:
+    return Backend(kind=BackendKind.ADAPTER, id=digest)
+
+
+def artifact_backend(artifact_id: str) -> Backend:
+    return Backend(kind=BackendKind.ARTIFACT, id=artifact_id)
+
+
+def usable_pods(seen: Snapshot) -> list[PodFacts]:
+    return [p for p in seen.base_pods if p.usable]
+
+
+def holds(seen: Snapshot, pod: PodFacts, digest: str) -> bool:
+    return seen.held_digest(pod) == hex_of(digest)
+
+
+def is_proven(seen: Snapshot, pod: PodFacts, digest: str) -> bool:
+    """The pod is in, or would be in, the route for this digest: labelled after a probe, and not lying."""
+    return (
+        pod.usable and pod.loaded_label == hex_of(digest)[:SHORT] and (pod.adapters is None or holds(seen, pod, digest))
+    )
+
+
+def proven_pods(seen: Snapshot, digest: str) -> list[PodFacts]:
+    return [p for p in seen.base_pods if is_proven(seen, p, digest)]
+
+
+def is_staged(seen: Snapshot, pod: PodFacts, digest: str) -> bool:
+    """The version was proven beside the one that serves."""
+    root = (pod.adapters or {}).get(seen.staging_name(digest))
+    return root is not None and root == seen.root_for(adapter_backend(digest))
+
+
+def can_answer(seen: Snapshot, backend: Backend) -> bool:
+    """At least one pod would answer if the route pointed there now."""
+    return bool(pods_of(seen, backend))
+
+
+def pods_of(seen: Snapshot, backend: Backend) -> list[PodFacts]:
+    if backend.kind is BackendKind.ADAPTER:
+        return proven_pods(seen, backend.id)
+    merged = seen.merged_for(backend.id)
+    return [p for p in merged.pods if p.usable] if merged and merged.available > 0 else []
+
+
+def can_take_over(seen: Snapshot, backend: Backend, served: Backend | None) -> bool:
+    """Enough of it is up to carry the traffic: all replicas of an artifact, half of the base's pods for an update."""
+    if backend.kind is BackendKind.ARTIFACT:
+        merged = seen.merged_for(backend.id)
+        return merged is not None and merged.available >= max(1, merged.replicas) and can_answer(seen, backend)
+    proven = len(proven_pods(seen, backend.id))
+    updating = served is not None and served.kind is BackendKind.ADAPTER and served != backend
+    if not updating:
+        return proven > 0
+    usable = usable_pods(seen)
+    if len(usable) == 1 and is_staged(seen, usable[0], backend.id):
+        return True
+    return proven >= quota(len(usable))
+
+
+def quota(pods: int) -> int:
+    """How many of the base's pods are updated before the route moves; never all, unless there is only one."""
+    return max(1, pods // 2)
+
+
+def pinned_revision(d: Draft) -> HistoryEntry | None:
+    """The revision that spec.rollback names."""
+    rollback = d.seen.release.spec.rollback
+    if rollback is None:
+        return None
+    return next((h for h in d.status.history if h.revision == rollback.revision), None)
+
+
+def wanted_digest(d: Draft) -> str | None:
+    """The version that the base's pods should hold; None: none is needed any more."""
+    target = d.rollout.target
+    if d.step in (Step.SWITCHING, Step.ROLLING_BACK) and target and target.kind is BackendKind.ADAPTER:
+        return target.id
+    if d.seen.release.spec.rollback is not None:
+        pinned = pinned_revision(d)
+        return pinned.adapter_digest if pinned else _served_digest(d)
+    if d.status.adapter is None:
+        return None
+    serving = d.status.serving
+    settled = (
+        d.seen.release.spec.stage is Stage.STABLE
+        and serving is not None
+        and serving.settle_at is not None
+        and d.now >= serving.settle_at
+        and d.step in (Step.IDLE, Step.IMPORTING)
+    )
+    return None if settled else d.status.adapter.digest
+
+
+def _served_digest(d: Draft) -> str | None:
+    served = d.served
+    if served is None or served.kind is not BackendKind.ADAPTER:
+        return d.status.adapter.digest if d.status.adapter else None
+    return served.id
+
+
+def protected_digests(d: Draft) -> set[str]:
+    """Versions that the route reaches, or reached a moment ago: no pod is taken from them but by quota."""
+    backends = [d.served]
+    if d.step in (Step.SWITCHING, Step.ROLLING_BACK):
+        backends += [d.rollout.target, d.rollout.origin]
+    backends += [x.backend for x in d.rollout.draining if x.until > d.now]
+    return {b.id for b in backends if b is not None and b.kind is BackendKind.ADAPTER}

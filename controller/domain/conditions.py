@@ -1,0 +1,307 @@
+"""The conditions: what the user reads. Each is computed anew from the snapshot and the memory, every time.
+
+Order and meaning are documented in docs/reasons.md; a message says what is the case, and what to do where something is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controller.api.reasons import Reason
+from controller.api.status import Backend, BackendKind, Condition, ConditionType, Rejected, Step
+from controller.api.v1alpha1 import Stage
+from controller.domain.backends import (
+    adapter_backend,
+    can_answer,
+    pinned_revision,
+    proven_pods,
+    usable_pods,
+    wanted_digest,
+)
+from controller.domain.draft import Draft
+from controller.domain.inputs import build_inputs, import_inputs, validate_inputs
+from controller.domain.loading import lacks_slot
+from controller.domain.snapshot import SHORT, Problem, hex_of
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a condition will say."""
+
+    status: str
+    reason: str
+    message: str
+
+
+RETRY_HINT = "Change the spec, or set the annotation adapterrelease.dev/retry to a new value, to try again."
+
+
+def conclude(d: Draft) -> list[Condition]:
+    """All conditions, with lastTransitionTime kept where the status did not change."""
+    reports = {
+        ConditionType.ADAPTER_IMPORTED: _imported(d),
+        ConditionType.ADAPTER_LOADED: _loaded(d),
+        ConditionType.ARTIFACT_BUILT: _built(d),
+        ConditionType.VALIDATED: _validated(d),
+        ConditionType.PROMOTED: _promoted(d),
+        ConditionType.PROGRESSING: _progressing(d),
+        ConditionType.DEGRADED: _degraded(d),
+    }
+    reports[ConditionType.READY] = _ready(d, reports)
+    return [_condition(d, kind, report) for kind, report in reports.items()]
+
+
+def _condition(d: Draft, kind: ConditionType, report: Report) -> Condition:
+    old = d.seen.release.status.condition(kind)
+    changed = old is None or old.status != report.status
+    return Condition(
+        type=kind,
+        status=report.status,
+        observed_generation=d.seen.release.metadata.generation,
+        last_transition_time=d.now if changed or old is None else old.last_transition_time,
+        reason=report.reason,
+        message=report.message[:1024],
+    )
+
+
+def _says(status: bool | None, reason: Reason | str, message: str) -> Report:
+    return Report("Unknown" if status is None else str(status), str(reason), message)
+
+
+def blocker(d: Draft) -> Problem | None:
+    """What keeps the controller from working on the release at all."""
+    seen = d.seen
+    if seen.release.metadata.deletion_timestamp:
+        return Problem(Reason.DELETING, "the release is being deleted")
+    if seen.services_taken:
+        taken = ", ".join(seen.services_taken)
+        return Problem(
+            Reason.SERVICE_NAME_TAKEN,
+            f"Service {taken} exists and was not made for this release; it is not touched. "
+            "Rename the release or the Service.",
+        )
+    if seen.base is None:
+        name = seen.release.spec.base_ref.name
+        return Problem(
+            Reason.BASE_NOT_FOUND,
+            f"there is no Deployment {name} in namespace {seen.release.metadata.namespace}",
+        )
+    if seen.base.problems:
+        return seen.base.problems[0]
+    if seen.rivals or seen.model_name in seen.base.served_names:
+        who = f"release {seen.rivals[0]}" if seen.rivals else f"base {seen.base.name} itself"
+        return Problem(
+            Reason.MODEL_NAME_TAKEN,
+            f"{who} already serves {seen.model_name!r} on this base; choose another modelName",
+        )
+    if seen.release.spec.rollback is not None and pinned_revision(d) is None:
+        return Problem(
+            Reason.REVISION_NOT_FOUND,
+            f"spec.rollback names revision {seen.release.spec.rollback.revision}, which is not in status.history",
+        )
+    return None
+
+
+def _imported(d: Draft) -> Report:
+    adapter, base = d.status.adapter, d.seen.base
+    if base is not None:
+        rejected = d.rejection(Step.IMPORTING, import_inputs(d.seen.release, base))
+        if rejected:
+            return _rejected(rejected)
+    if d.step is Step.IMPORTING:
+        return _says(None, Reason.IMPORTING, "the adapter is fetched and checked")
+    if adapter is None:
+        return _says(None, Reason.PENDING, "the import has not begun")
+    return _says(
+        True,
+        Reason.IMPORTED,
+        f"version {adapter.version}, digest {hex_of(adapter.digest)[:12]}, rank {adapter.rank}",
+    )
+
+
+def _rejected(rejected: Rejected) -> Report:
+    return _says(False, rejected.reason, f"{rejected.message}. {RETRY_HINT}")
+
+
+def _loaded(d: Draft) -> Report:
+    wanted = wanted_digest(d)
+    if wanted is None:
+        if d.status.adapter is None:
+            return _says(None, Reason.PENDING, "there is no imported adapter yet")
+        return _says(False, Reason.UNLOADED, "the rollback window is over; the merged model serves without the adapter")
+    pods, proven = usable_pods(d.seen), proven_pods(d.seen, wanted)
+    says = f"{hex_of(wanted)[:SHORT]} is loaded on {len(proven)} of {len(pods)} ready base pods"
+    if pods and len(proven) == len(pods):
+        return _says(True, Reason.LOADED, says)
+    failed = [p for p in pods if p.load_failure is not None and p.load_failure.digest == wanted and p not in proven]
+    if failed and failed[0].load_failure is not None:
+        reason = Reason.LOAD_FAILED_ON_SOME_PODS if proven else Reason.LOAD_FAILED
+        return _says(bool(proven), reason, f"{says}; pod {failed[0].name} says: {failed[0].load_failure.message}")
+    if not pods:
+        return _says(False, Reason.NO_READY_BASE_POD, f"base {d.seen.release.spec.base_ref.name} has no ready pod")
+    if lacks_slot(d):
+        return _says(
+            bool(proven),
+            Reason.NO_FREE_ADAPTER_SLOT,
+            f"{says}; the others have no free slot: raise --max-cpu-loras of the base, or retire a release",
+        )
+    if d.step is Step.LOADING and d.rollout.deadline is not None and d.now >= d.rollout.deadline:
+        return _says(bool(proven), Reason.LOAD_DEADLINE_EXCEEDED, f"{says}; still trying")
+    return _says(True if proven else None, Reason.LOADING, says)
+
+
+def _built(d: Draft) -> Report:
+    artifact, base = d.status.artifact, d.seen.base
+    if d.seen.release.spec.stage is Stage.EXPERIMENTAL:
+        return _says(None, Reason.NOT_REQUESTED, "stage is Experimental: nothing is merged")
+    if base is None or d.status.adapter is None:
+        return _says(None, Reason.PENDING, "waits for the import")
+    inputs = build_inputs(d.seen.release, base, d.status.adapter.digest)
+    if rejected := d.rejection(Step.BUILDING, inputs):
+        return _rejected(rejected)
+    if artifact is not None and artifact.inputs == inputs:
+        return _says(
+            True,
+            Reason.BUILT,
+            f"{artifact.name} ({artifact.size_bytes} bytes)" + (", reused" if artifact.reused else ""),
+        )
+    if d.step is Step.BUILDING:
+        return _says(None, Reason.BUILDING, d.rollout.progress or "the build job runs")
+    return _says(None, Reason.PENDING, "waits for the adapter to be loaded")
+
+
+def _validated(d: Draft) -> Report:
+    artifact = d.status.artifact
+    if d.seen.release.spec.stage is Stage.EXPERIMENTAL:
+        return _says(None, Reason.NOT_REQUESTED, "stage is Experimental: nothing is validated")
+    if artifact is None:
+        return _says(None, Reason.PENDING, "there is no artifact yet")
+    if (rejected := d.artifact_rejection(artifact.id)) and rejected.step is not Step.OBSERVING:
+        return _rejected(rejected)
+    current = artifact.validation_inputs == validate_inputs(d.seen.release, artifact.id)
+    if artifact.verdict == "Pass" and (current or _serves_artifact(d)):
+        scores = "; ".join(f"{s.name}: adapter {s.adapter}, artifact {s.artifact}" for s in artifact.scores)
+        speed = f"; speedup {artifact.speedup}" if artifact.speedup else ""
+        return _says(True, Reason.PASSED, scores + speed)
+    if d.step is Step.STARTING:
+        merged = d.seen.merged_for(artifact.id)
+        return _says(None, Reason.STARTING, (merged.trouble if merged else "") or "the candidate starts")
+    if d.step is Step.VALIDATING:
+        return _says(None, Reason.VALIDATING, d.rollout.progress or "adapter and artifact are compared")
+    return _says(None, Reason.PENDING, "waits for the candidate")
+
+
+def _serves_artifact(d: Draft) -> bool:
+    return d.served is not None and d.status.artifact is not None and d.served.id == d.status.artifact.id
+
+
+def _promoted(d: Draft) -> Report:
+    if d.step is Step.OBSERVING:
+        return _says(None, Reason.OBSERVING, "the merged model has the traffic and is watched")
+    if d.seen.release.spec.rollback is not None or (
+        d.seen.release.spec.stage is Stage.EXPERIMENTAL
+        and any(h.backend.kind is BackendKind.ARTIFACT for h in d.status.history)
+    ):
+        return _says(False, Reason.ROLLED_BACK_BY_USER, "the spec asks for an earlier backend")
+    if d.seen.release.spec.stage is Stage.EXPERIMENTAL:
+        return _says(False, Reason.NOT_REQUESTED, "stage is Experimental: the adapter is served by the base's pods")
+    if _last_failure(d) is not None and not _current_artifact_serves(d):
+        failure = _last_failure(d)
+        return _rejected(failure) if failure else _says(False, Reason.PENDING, "")
+    if _current_artifact_serves(d) and d.step is not Step.ROLLING_BACK:
+        return _says(True, Reason.PROMOTED, f"{d.status.artifact.name if d.status.artifact else ''} serves")
+    return _says(False, Reason.PENDING, f"step {d.step}")
+
+
+def _current_artifact_serves(d: Draft) -> bool:
+    artifact, base = d.status.artifact, d.seen.base
+    if not _serves_artifact(d) or artifact is None:
+        return False
+    if base is None or d.status.adapter is None:
+        return True
+    return artifact.inputs == build_inputs(d.seen.release, base, d.status.adapter.digest)
+
+
+def _last_failure(d: Draft) -> Rejected | None:
+    """What stands between the spec as it is and its promotion."""
+    base, adapter, artifact = d.seen.base, d.status.adapter, d.status.artifact
+    if base is None:
+        return None
+    if rejected := d.rejection(Step.IMPORTING, import_inputs(d.seen.release, base)):
+        return rejected
+    if adapter is None or d.seen.release.spec.stage is Stage.EXPERIMENTAL:
+        return None
+    inputs = build_inputs(d.seen.release, base, adapter.digest)
+    if rejected := d.rejection(Step.BUILDING, inputs):
+        return rejected
+    return d.artifact_rejection(artifact.id) if artifact is not None and artifact.inputs == inputs else None
+
+
+def _progressing(d: Draft) -> Report:
+    if d.step is Step.IDLE:
+        return _says(False, Reason.IDLE, "nothing is under way")
+    until = f", until {d.rollout.deadline:%Y-%m-%dT%H:%M:%SZ}" if d.rollout.deadline else ""
+    return _says(True, str(d.step), (d.rollout.progress or f"step {d.step}") + until)
+
+
+def _degraded(d: Draft) -> Report:
+    if d.step is Step.ROLLING_BACK:
+        target = d.rollout.target
+        if target is not None and not can_answer(d.seen, target):
+            return _says(
+                True,
+                Reason.NO_BACKEND_TO_ROLL_BACK_TO,
+                f"{d.rollout.reason}: going back, but {_name(target)} does not answer yet; the route stays where it is",
+            )
+        return _says(True, Reason.ROLLING_BACK, f"{d.rollout.reason}: going back")
+    if failure := _last_failure(d):
+        reason = Reason.ROLLED_BACK if failure.step in (Step.OBSERVING, Step.SWITCHING, Step.IDLE) else failure.reason
+        return _says(
+            True,
+            reason,
+            f"{failure.reason}: {failure.message}. What served before still serves. {RETRY_HINT}",
+        )
+    if d.served is not None and not can_answer(d.seen, d.served):
+        return _says(True, Reason.NO_READY_BACKEND, f"no pod of {_name(d.served)} is ready")
+    failed = [p for p in d.seen.base_pods if p.usable and p.load_failure is not None]
+    wanted = wanted_digest(d)
+    if failed and any(p.load_failure and p.load_failure.digest == wanted for p in failed):
+        return _says(True, Reason.LOAD_FAILED_ON_SOME_PODS, f"the adapter does not load on pod {failed[0].name}")
+    return _says(False, Reason.AS_EXPECTED, "")
+
+
+def _name(backend: Backend) -> str:
+    return f"{backend.kind.lower()} {hex_of(backend.id)[:12]}"
+
+
+def _has_arrived(d: Draft, served: Backend) -> bool:
+    """Does what serves match the spec?"""
+    spec, adapter, base = d.seen.release.spec, d.status.adapter, d.seen.base
+    if spec.rollback is not None:
+        pinned = pinned_revision(d)
+        return pinned is not None and served == pinned.backend
+    if spec.stage is Stage.STABLE:
+        return _current_artifact_serves(d)
+    imported = adapter is not None and base is not None and adapter.inputs == import_inputs(d.seen.release, base)
+    return imported and adapter is not None and served == adapter_backend(adapter.digest)
+
+
+def _ready(d: Draft, reports: dict[ConditionType, Report]) -> Report:
+    """True: what the spec asks for is what answers."""
+    problem = blocker(d)
+    if problem is not None:
+        return _says(False, problem.reason, problem.message)
+    if d.served is None:
+        loaded = reports[ConditionType.ADAPTER_LOADED]
+        for report in (reports[ConditionType.ADAPTER_IMPORTED], loaded):
+            if report.status == "False":
+                return report
+        return _says(False, Reason.PENDING, f"nothing serves yet; step {d.step}")
+    if not can_answer(d.seen, d.served):
+        return _says(False, Reason.NO_READY_BACKEND, f"no pod of {_name(d.served)} is ready")
+    degraded = reports[ConditionType.DEGRADED]
+    if degraded.status == "True" and degraded.reason != Reason.LOAD_FAILED_ON_SOME_PODS:
+        return _says(False, degraded.reason, degraded.message)
+    if d.step is not Step.IDLE or not _has_arrived(d, d.served):
+        return _says(False, Reason.PENDING, f"{_name(d.served)} serves; step {d.step} towards what the spec asks for")
+    return _says(True, Reason.SERVING, f"{_name(d.served)} serves {d.seen.model_name!r}")

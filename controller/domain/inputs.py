@@ -1,0 +1,48 @@
+"""Keys: a hash of exactly what a step depends on. The same inputs are never imported, built or judged twice.
+
+Left out on purpose: the stage (promoting must not import again), the training run (provenance only),
+the job's image (upgrading the controller must not rebuild every model).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from controller.api.v1alpha1 import RETRY_ANNOTATION, AdapterRelease
+from controller.domain.snapshot import BaseFacts
+
+
+def key_of(*parts: Any) -> str:
+    """64 hex characters; the same for equal JSON."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _retry(release: AdapterRelease) -> str:
+    return release.metadata.annotations.get(RETRY_ANNOTATION, "")
+
+
+def import_inputs(release: AdapterRelease, base: BaseFacts) -> str:
+    adapter = release.spec.adapters[0]
+    wire = adapter.to_wire() | {"trainingRun": None}
+    return key_of("import", wire, base.model, base.max_lora_rank, base.store_claim, _retry(release))
+
+
+def build_inputs(release: AdapterRelease, base: BaseFacts, adapter_digest: str) -> str:
+    build = release.spec.build
+    wire = build.to_wire() if build else {}
+    made_of = {key: wire.get(key) for key in ("merge", "quantization")}
+    return key_of("build", made_of, base.model, base.store_claim, adapter_digest, _retry(release))
+
+
+def validate_inputs(release: AdapterRelease, artifact_id: str) -> str:
+    validation = release.spec.validation
+    return key_of("validate", validation.to_wire() if validation else {}, artifact_id, _retry(release))
+
+
+def spec_inputs(release: AdapterRelease) -> str:
+    """What a rejected artifact is remembered for: the whole spec but the switches that people flip back and forth."""
+    wire = release.spec.to_wire()
+    return key_of("spec", {k: v for k, v in wire.items() if k not in ("stage", "rollback")}, _retry(release))

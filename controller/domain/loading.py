@@ -1,0 +1,236 @@
+"""The adapter on the base's pods: which pod loads, is labelled, is taken out, unloads.
+
+A pod is in the route only while it carries the loaded label with the right digest; the label is set after a probe
+and taken off as soon as it could lie (KubeAI: a label went on claiming an adapter after the container restarted).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from controller.api.status import PodState, Step
+from controller.domain.actions import (
+    LoadAdapter,
+    ProbeAndLabel,
+    RemoveLabel,
+    ReplaceAdapter,
+    StageAdapter,
+    UnloadAdapter,
+)
+from controller.domain.backends import (
+    adapter_backend,
+    holds,
+    is_proven,
+    is_staged,
+    protected_digests,
+    quota,
+    usable_pods,
+    wanted_digest,
+)
+from controller.domain.draft import Draft
+from controller.domain.snapshot import SHORT, PodFacts, hex_of
+
+# A pod that left the route may still get requests until every node knows.
+UNROUTE_DELAY = timedelta(seconds=5)
+# A load that failed for a passing reason is tried again after this.
+LOAD_RETRY = timedelta(seconds=30)
+
+
+def keep_loaded(d: Draft) -> None:
+    """Bring every base pod to the version that it should hold, a step a pod at a time."""
+    if d.seen.base is None or d.seen.base.problems or d.seen.rivals:
+        _take_lying_labels_off(d)
+        return
+    wanted = wanted_digest(d)
+    states = []
+    for pod in d.seen.base_pods:
+        if _label_lies(d, pod):
+            d.do(RemoveLabel(f"pod {pod.name} does not hold what its label says", pod.name))
+        elif pod.usable and pod.adapters is not None:
+            _advance_pod(d, pod, _digest_for(d, pod, wanted))
+        states.append(_state_of(d, pod, wanted))
+    if d.status.adapter is not None:
+        d.update(adapter=d.status.adapter.model_copy(update={"pods": states}))
+
+
+def _take_lying_labels_off(d: Draft) -> None:
+    for pod in d.seen.base_pods:
+        if _label_lies(d, pod):
+            d.do(RemoveLabel(f"pod {pod.name} does not hold what its label says", pod.name))
+
+
+def _label_lies(d: Draft, pod: PodFacts) -> bool:
+    if pod.loaded_label is None or pod.deleting:
+        return False
+    if not pod.ready:
+        return True
+    if pod.adapters is None:  # it could not be asked: our trouble, not its
+        return False
+    return (d.seen.held_digest(pod) or "")[:SHORT] != pod.loaded_label
+
+
+def _digest_for(d: Draft, pod: PodFacts, wanted: str | None) -> str | None:
+    """What this pod should hold: the wanted version, or the one that serves where the wanted one will not load."""
+    if wanted is None or not _refuses(pod, wanted):
+        return wanted
+    serving = [x for x in sorted(protected_digests(d)) if x != wanted]
+    return serving[0] if serving else wanted
+
+
+def _refuses(pod: PodFacts, digest: str) -> bool:
+    return pod.load_failure is not None and pod.load_failure.permanent and pod.load_failure.digest == digest
+
+
+def _advance_pod(d: Draft, pod: PodFacts, digest: str | None) -> None:
+    held = d.seen.held_digest(pod)
+    if digest is not None and held == hex_of(digest):
+        _serve_from(d, pod, digest)
+    elif held is None:
+        _fill(d, pod, digest)
+    elif held == "":
+        return  # the name is somebody else's; conditions.py says so
+    else:
+        _make_room(d, pod, "sha256:" + held, digest)
+
+
+def _serve_from(d: Draft, pod: PodFacts, digest: str) -> None:
+    if not is_proven(d.seen, pod, digest):
+        why = f"pod {pod.name} holds {hex_of(digest)[:SHORT]}: probe it and let it into the route"
+        d.do(ProbeAndLabel(why, pod.name, d.seen.model_name, digest, _path(d, digest), hex_of(digest)[:SHORT]))
+    else:
+        _drop_staged(d, pod)
+
+
+def _drop_staged(d: Draft, pod: PodFacts) -> None:
+    for name in sorted(pod.adapters or {}):
+        if name.startswith(f"{d.seen.model_name}@"):
+            d.do(UnloadAdapter(f"{name} on pod {pod.name} is not needed any more", pod.name, name))
+
+
+def _fill(d: Draft, pod: PodFacts, digest: str | None) -> None:
+    if digest is None or not _may_try(d, pod, digest):
+        return
+    if _free_slots(d, pod) < 1:
+        return
+    why = f"load {hex_of(digest)[:SHORT]} on pod {pod.name}"
+    d.do(LoadAdapter(why, pod.name, d.seen.model_name, digest, _path(d, digest)))
+
+
+def _may_try(d: Draft, pod: PodFacts, digest: str) -> bool:
+    failure = pod.load_failure
+    if failure is None or failure.digest != digest:
+        return True
+    if failure.permanent:
+        return False
+    d.wake_at(failure.at + LOAD_RETRY)
+    return d.now >= failure.at + LOAD_RETRY
+
+
+def _make_room(d: Draft, pod: PodFacts, held: str, digest: str | None) -> None:
+    """The pod holds another version than it should."""
+    if held in protected_digests(d) and digest is not None:
+        _take_by_quota(d, pod, held, digest)
+    elif pod.loaded_label is not None:
+        d.do(RemoveLabel(f"pod {pod.name} holds {hex_of(held)[:SHORT]}, which no longer serves", pod.name))
+    else:
+        _unload_after_delay(d, pod)
+
+
+def _unload_after_delay(d: Draft, pod: PodFacts) -> None:
+    ends = pod.unrouted_at + UNROUTE_DELAY if pod.unrouted_at else d.now
+    if d.now >= ends:
+        d.do(UnloadAdapter(f"pod {pod.name} has left the route", pod.name, d.seen.model_name))
+    else:
+        d.wake_at(ends)
+
+
+def _take_by_quota(d: Draft, pod: PodFacts, held: str, digest: str) -> None:
+    """The version on the pod serves. Take as many pods from it as the quota allows, never the last one."""
+    pods = usable_pods(d.seen)
+    if len(pods) == 1:
+        _update_the_only_pod(d, pod, held, digest)
+        return
+    proven = [p for p in pods if is_proven(d.seen, p, held)]
+    if pod not in proven:
+        _unload_after_delay(d, pod)
+        return
+    taken = len(pods) - len(proven) + sum(1 for a in d.actions if isinstance(a, RemoveLabel))
+    if taken < quota(len(pods)) and len(proven) > 1:
+        d.do(RemoveLabel(f"take pod {pod.name} out of the route to update it", pod.name))
+
+
+def _update_the_only_pod(d: Draft, pod: PodFacts, held: str, digest: str) -> None:
+    staging = d.seen.staging_name(digest)
+    if not is_staged(d.seen, pod, digest):
+        if _may_try(d, pod, digest) and _free_slots(d, pod) >= 1:
+            why = f"prove {hex_of(digest)[:SHORT]} on pod {pod.name} beside what serves"
+            d.do(StageAdapter(why, pod.name, staging, digest, _path(d, digest)))
+        return
+    if d.step is Step.SWITCHING and d.rollout.target == adapter_backend(digest):
+        d.do(
+            ReplaceAdapter(
+                why=f"replace {hex_of(held)[:SHORT]} by {hex_of(digest)[:SHORT]} on the base's only pod {pod.name}",
+                pod=pod.name,
+                engine_name=d.seen.model_name,
+                digest=digest,
+                path=_path(d, digest),
+                old_path=_path(d, held),
+                staging_name=staging,
+                label=hex_of(digest)[:SHORT],
+            )
+        )
+
+
+def _free_slots(d: Draft, pod: PodFacts) -> int:
+    """Names that the server can still take. Above --max-cpu-loras vLLM answers 200 and silently evicts another."""
+    if d.seen.base is None or pod.adapters is None:
+        return 0
+    return d.seen.base.max_cpu_loras - len(pod.adapters)
+
+
+def lacks_slot(d: Draft) -> bool:
+    """Is there a pod that waits for a slot?"""
+    wanted = wanted_digest(d)
+    if wanted is None or d.seen.base is None:
+        return False
+    return any(
+        not holds(d.seen, p, wanted)
+        and not is_staged(d.seen, p, wanted)
+        and _needs_slot(d, p)
+        and _free_slots(d, p) < 1
+        for p in usable_pods(d.seen)
+        if p.adapters is not None
+    )
+
+
+def _needs_slot(d: Draft, pod: PodFacts) -> bool:
+    return d.seen.held_digest(pod) is None or len(usable_pods(d.seen)) == 1
+
+
+def _path(d: Draft, digest: str) -> str:
+    return d.seen.root_for(adapter_backend(digest))
+
+
+def _state_of(d: Draft, pod: PodFacts, wanted: str | None) -> PodState:
+    if not pod.usable:
+        return PodState(name=pod.name, state="NotReady")
+    if wanted is not None and is_proven(d.seen, pod, wanted):
+        return PodState(name=pod.name, state="Loaded")
+    if wanted is not None and pod.load_failure is not None and pod.load_failure.digest == wanted:
+        return PodState(name=pod.name, state="Failed", message=pod.load_failure.message[:512])
+    return PodState(name=pod.name, state="Unloaded" if wanted is None else "Loading")
+
+
+def forget(d: Draft) -> bool:
+    """The release is being deleted: out of the route, then unload. True when nothing of it is left on any pod."""
+    left = False
+    for pod in d.seen.base_pods:
+        if pod.deleting:
+            continue
+        if pod.loaded_label is not None:
+            left = True
+            d.do(RemoveLabel(f"the release is deleted: take pod {pod.name} out of the route", pod.name))
+        elif pod.usable and d.seen.held_digest(pod):
+            left = True
+            _unload_after_delay(d, pod)
+    return not left

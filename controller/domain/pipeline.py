@@ -1,0 +1,345 @@
+"""From a spec to the next backend: import, load, build, start, validate, and then the switch.
+
+Each function does one step and says by its result whether the next may go on. A step that has failed for these very
+inputs is not tried again by itself; what serves goes on serving.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from controller.api.reasons import Reason
+from controller.api.status import (
+    AdapterStatus,
+    ArtifactStatus,
+    Backend,
+    BackendKind,
+    Step,
+    SuiteScore,
+)
+from controller.api.types import parse_duration
+from controller.api.v1alpha1 import Build, QuantizationMethod, Stage, Validation
+from controller.domain.actions import EnsureAdapterService, EnsureJob, EnsureMerged, JobKind
+from controller.domain.backends import (
+    adapter_backend,
+    artifact_backend,
+    can_take_over,
+    pinned_revision,
+    proven_pods,
+)
+from controller.domain.checks import Verdict, judge
+from controller.domain.draft import Draft
+from controller.domain.inputs import build_inputs, import_inputs, validate_inputs
+from controller.domain.snapshot import (
+    BaseFacts,
+    BuildResult,
+    EvaluateResult,
+    ImportResult,
+    JobFacts,
+    JobState,
+    Problem,
+)
+from controller.domain.traffic import begin_switch
+
+IMPORT_DEADLINE = timedelta(minutes=15)
+LOAD_DEADLINE = timedelta(minutes=10)
+
+
+def advance(d: Draft) -> None:
+    """Take the release one step further towards what the spec asks for."""
+    release, base = d.seen.release, d.seen.base
+    if d.step in (Step.SWITCHING, Step.ROLLING_BACK) or base is None or base.problems or d.seen.rivals:
+        return
+    if release.spec.rollback is not None:
+        pinned = pinned_revision(d)
+        if pinned is not None:
+            bring_up(d, pinned.backend, Reason.ROLLED_BACK_BY_USER)
+    elif release.spec.stage is Stage.EXPERIMENTAL:
+        _experimental(d, base)
+    elif d.step is not Step.OBSERVING:
+        _stable(d, base, release.spec.build, release.spec.validation)
+
+
+def _experimental(d: Draft, base: BaseFacts) -> None:
+    back_from_artifact = d.served is not None and d.served.kind is BackendKind.ARTIFACT
+    if back_from_artifact and d.status.adapter is not None:  # going back must not wait for an import
+        bring_up(d, adapter_backend(d.status.adapter.digest), Reason.ROLLED_BACK_BY_USER)
+        return
+    if _import(d, base) is not False and d.status.adapter is not None:
+        bring_up(d, adapter_backend(d.status.adapter.digest), _reason_to_load(d))
+
+
+def _reason_to_load(d: Draft) -> Reason:
+    return Reason.FIRST_LOAD if d.served is None else Reason.ADAPTER_UPDATED
+
+
+def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validation | None) -> None:
+    if build is None or validation is None:  # the API server refuses this; somebody got around it
+        return
+    if not _import(d, base) or d.status.adapter is None:
+        return
+    adapter = adapter_backend(d.status.adapter.digest)
+    artifact = d.status.artifact
+    inputs = build_inputs(d.seen.release, base, adapter.id)
+    built = artifact is not None and artifact.inputs == inputs
+    if built and artifact is not None and d.served == artifact_backend(artifact.id):
+        d.rest()
+        return
+    stopped = d.rejection(Step.BUILDING, inputs) or (artifact and built and d.artifact_rejection(artifact.id))
+    if stopped:
+        _stay_with_what_serves(d, adapter)
+        return
+    if not _adapter_is_live(d, adapter):
+        return
+    if not built:
+        _build(d, build, inputs)
+    elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation, adapter):
+        begin_switch(d, artifact_backend(artifact.id), Reason.PROMOTED)
+
+
+def _stay_with_what_serves(d: Draft, adapter: Backend) -> None:
+    if d.served is None or d.served.kind is BackendKind.ADAPTER:
+        bring_up(d, adapter, _reason_to_load(d))
+    else:
+        d.rest()
+
+
+def _adapter_is_live(d: Draft, adapter: Backend) -> bool:
+    """Serve the adapter, or (behind an artifact) have it loaded: it is what the artifact is compared with."""
+    if d.served is None or d.served.kind is BackendKind.ADAPTER:
+        if d.served != adapter:
+            bring_up(d, adapter, _reason_to_load(d))
+            return False
+        return True
+    if proven_pods(d.seen, adapter.id):
+        return True
+    _wait(d, Step.LOADING, LOAD_DEADLINE, adapter.id)
+    return False
+
+
+def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
+    """Have the backend ready, then switch to it."""
+    if d.served == backend:
+        if d.step is not Step.OBSERVING:
+            d.rest()
+        return
+    if can_take_over(d.seen, backend, d.served):
+        begin_switch(d, backend, reason)
+    elif backend.kind is BackendKind.ADAPTER:
+        _wait(d, Step.LOADING, LOAD_DEADLINE, backend.id)
+    else:
+        limit = parse_duration(d.seen.release.spec.rollout.progress_deadline)
+        _wait(d, Step.STARTING, limit, backend.id)
+        if d.seen.base is not None:
+            _ensure_merged(d, backend.id, d.seen.base.artifact_path(backend.id))
+
+
+def _wait(d: Draft, step: Step, limit: timedelta, inputs: str) -> bool:
+    """Be in the step; True when its deadline is over."""
+    if d.step is not step or d.rollout.inputs != inputs:
+        d.begin(step, limit, inputs=inputs)
+    deadline = d.rollout.deadline or d.now
+    d.wake_at(deadline)
+    return d.now >= deadline
+
+
+# -- import
+
+
+def _import(d: Draft, base: BaseFacts) -> bool | None:
+    """True: imported for this spec. None: an older import is what there is, the new one was refused. False: wait."""
+    release = d.seen.release
+    inputs = import_inputs(release, base)
+    if d.status.adapter is not None and d.status.adapter.inputs == inputs:
+        return True
+    if d.rejection(Step.IMPORTING, inputs):
+        return None if d.status.adapter is not None and release.spec.stage is Stage.EXPERIMENTAL else _stop(d)
+    if d.step is Step.OBSERVING:
+        return None
+    job = _job(d.seen.import_job, inputs)
+    if job is not None and isinstance(job.result, ImportResult):
+        d.update(adapter=_imported(d, inputs, job.result))
+        d.rest()
+        return True
+    problem = _failure(job, Reason.IMPORT_FAILED)
+    if problem is None and _wait(d, Step.IMPORTING, IMPORT_DEADLINE, inputs):
+        problem = Problem(Reason.IMPORT_DEADLINE_EXCEEDED, f"the import did not end within {IMPORT_DEADLINE}")
+    if problem is not None:
+        d.reject(Step.IMPORTING, inputs, problem.reason, problem.message)
+        d.rest()
+        return False
+    _run(d, JobKind.IMPORT, inputs, job)
+    return False
+
+
+def _stop(d: Draft) -> bool:
+    d.rest()
+    return False
+
+
+def _imported(d: Draft, inputs: str, result: ImportResult) -> AdapterStatus:
+    adapter = d.seen.release.spec.adapters[0]
+    return AdapterStatus(
+        digest=result.digest,
+        version=adapter.version,
+        inputs=inputs,
+        rank=result.rank,
+        path=result.path,
+        size_bytes=result.size_bytes,
+        training_run=adapter.training_run or "",
+    )
+
+
+# -- build
+
+
+def _build(d: Draft, build: Build, inputs: str) -> None:
+    job = _job(d.seen.build_job, inputs)
+    if job is not None and isinstance(job.result, BuildResult):
+        d.update(artifact=_built(d, build, inputs, job.result))
+        d.rest()
+        advance(d)
+        return
+    problem = _failure(job, Reason.BUILD_FAILED)
+    if problem is None and _wait(d, Step.BUILDING, parse_duration(build.deadline), inputs):
+        problem = Problem(Reason.BUILD_DEADLINE_EXCEEDED, f"the build did not end within {build.deadline}")
+    if problem is not None:
+        d.reject(Step.BUILDING, inputs, problem.reason, problem.message)
+        d.rest()
+        return
+    _run(d, JobKind.BUILD, inputs, job)
+
+
+def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> ArtifactStatus:
+    known = d.status.artifact
+    same = known is not None and known.id == result.artifact_id
+    fresh = ArtifactStatus(
+        id=result.artifact_id,
+        inputs=inputs,
+        name=result.name,
+        path=result.path,
+        digest=result.digest,
+        size_bytes=result.size_bytes,
+        adapter_digest=d.status.adapter.digest if d.status.adapter else "",
+        reused=result.reused,
+        quantized=build.quantization.method is not QuantizationMethod.NONE,
+        provenance=dict(result.provenance),
+    )
+    if not same or known is None:
+        return fresh
+    return known.model_copy(update={"inputs": inputs})
+
+
+# -- start and validate
+
+
+def _ensure_merged(d: Draft, artifact_id: str, path: str) -> None:
+    if d.seen.merged_for(artifact_id) is None:
+        d.do(EnsureMerged(f"serve artifact {artifact_id[:19]} without traffic", artifact_id, path))
+
+
+def _start(d: Draft, artifact: ArtifactStatus) -> bool:
+    """Is the candidate up?"""
+    merged = d.seen.merged_for(artifact.id)
+    if can_take_over(d.seen, artifact_backend(artifact.id), d.served):
+        return True
+    if d.step is Step.VALIDATING and merged is not None:  # a short absence must not lose a running validation
+        d.wake_at(d.rollout.deadline or d.now)
+        if d.rollout.deadline is None or d.now < d.rollout.deadline:
+            return False
+    limit = d.seen.release.spec.rollout.progress_deadline
+    if _wait(d, Step.STARTING, parse_duration(limit), artifact.id):
+        trouble = f": {merged.trouble}" if merged and merged.trouble else ""
+        message = f"the merged model was not available within {limit}{trouble}"
+        d.reject_artifact(Step.STARTING, artifact.id, Reason.CANDIDATE_NOT_READY, message)
+        d.rest()
+        return False
+    _ensure_merged(d, artifact.id, artifact.path)
+    return False
+
+
+def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation, adapter: Backend) -> bool:
+    """Is there a verdict Pass for this artifact and this validation?"""
+    inputs = validate_inputs(d.seen.release, artifact.id)
+    if artifact.validation_inputs == inputs and artifact.verdict == Verdict.PASS:
+        return True
+    job = _job(d.seen.validate_job, inputs)
+    if job is not None and isinstance(job.result, EvaluateResult):
+        _conclude(d, artifact, validation, inputs, job.result)
+        return False
+    problem = _failure(job, Reason.VALIDATION_INCONCLUSIVE)
+    if problem is None and _wait(d, Step.VALIDATING, parse_duration(validation.deadline), inputs):
+        problem = Problem(Reason.VALIDATION_DEADLINE_EXCEEDED, f"no verdict within {validation.deadline}")
+    if problem is not None:
+        d.update(artifact=artifact.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "validation_inputs": inputs}))
+        d.reject_artifact(
+            Step.VALIDATING,
+            artifact.id,
+            Reason.VALIDATION_INCONCLUSIVE,
+            f"{problem.reason}: {problem.message}",
+        )
+        d.rest()
+        return False
+    if job is None:
+        d.do(EnsureAdapterService("the validation asks the adapter through a Service of its own", adapter.id))
+    _run(d, JobKind.VALIDATE, inputs, job)
+    return False
+
+
+def _conclude(d: Draft, artifact: ArtifactStatus, validation: Validation, inputs: str, result: EvaluateResult) -> None:
+    judgement = judge(validation, artifact.quantized, result)
+    d.update(artifact=_with_scores(artifact, inputs, judgement.verdict, result))
+    if judgement.verdict is Verdict.FAIL:
+        d.reject_artifact(Step.VALIDATING, artifact.id, Reason.VALIDATION_FAILED, judgement.message)
+    elif judgement.verdict is Verdict.INCONCLUSIVE:
+        d.reject_artifact(Step.VALIDATING, artifact.id, Reason.VALIDATION_INCONCLUSIVE, judgement.message)
+    d.rest()
+    advance(d)
+
+
+def _with_scores(artifact: ArtifactStatus, inputs: str, verdict: Verdict, result: EvaluateResult) -> ArtifactStatus:
+    def text(value: float | None) -> str:
+        return "" if value is None else f"{value:.4f}"
+
+    scores = [
+        SuiteScore(
+            name=s.name,
+            samples=s.samples,
+            adapter=text(s.adapter),
+            artifact=text(s.artifact),
+            agreement=text(s.agreement),
+        )
+        for s in result.suites
+    ]
+    return artifact.model_copy(
+        update={
+            "verdict": str(verdict),
+            "validation_inputs": inputs,
+            "scores": scores,
+            "speedup": "" if result.speedup is None else f"{result.speedup:.2f}",
+            "adapter_latency_seconds": text(result.adapter_latency_seconds),
+            "artifact_latency_seconds": text(result.artifact_latency_seconds),
+        }
+    )
+
+
+# -- jobs
+
+
+def _job(job: JobFacts | None, inputs: str) -> JobFacts | None:
+    return job if job is not None and job.inputs == inputs else None
+
+
+def _failure(job: JobFacts | None, default: Reason) -> Problem | None:
+    if job is None or job.state is not JobState.FAILED:
+        if job is not None and job.state is JobState.SUCCEEDED and job.result is None:
+            return Problem(default, f"job {job.name} ended without a result")
+        return None
+    return job.failure or Problem(default, f"job {job.name} failed; see its log")
+
+
+def _run(d: Draft, kind: JobKind, inputs: str, job: JobFacts | None) -> None:
+    if job is None:
+        d.do(EnsureJob(f"{kind} with inputs {inputs[:8]}", kind, inputs))
+    elif job.progress != d.rollout.progress:
+        d.update_rollout(progress=job.progress)

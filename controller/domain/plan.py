@@ -1,0 +1,120 @@
+"""The decision: a snapshot and the time in, actions and the next memory out. Pure: no clock, no I/O.
+
+Rule that makes crashes harmless: **a plan that changes a decision does nothing else.** The decision (which step,
+towards what, what serves, what is rejected) is written to status first; the next plan reads it and acts. So the
+controller may die between any two writes, and a second controller with an old view loses at the status write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from controller.api.status import AdapterReleaseStatus, Condition, Step
+from controller.api.v1alpha1 import FINALIZER
+from controller.domain.actions import Action, AddFinalizer, RemoveFinalizer
+from controller.domain.cleanup import clean_up
+from controller.domain.conditions import blocker, conclude
+from controller.domain.draft import Draft
+from controller.domain.loading import forget, keep_loaded
+from controller.domain.pipeline import advance
+from controller.domain.snapshot import Snapshot
+from controller.domain.traffic import move_traffic
+
+BUSY_POLL = timedelta(seconds=1)  # vLLM and jobs' progress send no events
+IDLE_POLL = timedelta(seconds=15)
+FORGET_DEADLINE = timedelta(seconds=60)
+
+_WARNINGS = frozenset({"AdapterImported", "AdapterLoaded", "ArtifactBuilt", "Validated", "Ready"})
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that happened; it becomes an Event."""
+
+    type: str  # Normal or Warning
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    actions: tuple[Action, ...]
+    status: AdapterReleaseStatus
+    requeue_after: timedelta | None
+    notes: tuple[Note, ...] = ()
+
+
+def plan(snapshot: Snapshot, now: datetime) -> Plan:
+    """What to do about one release. `now` is UTC with whole seconds or finer; status keeps whole seconds."""
+    now = now.replace(microsecond=0)
+    draft = Draft(snapshot, now, snapshot.release.status)
+    if snapshot.release.metadata.deletion_timestamp:
+        return _plan_deletion(draft)
+    if FINALIZER not in snapshot.release.metadata.finalizers:
+        draft.do(AddFinalizer("adapters must be unloaded before the release goes"))
+    if not snapshot.services_taken:
+        move_traffic(draft)
+        advance(draft)
+        keep_loaded(draft)
+        clean_up(draft)
+    return _finish(draft)
+
+
+def _plan_deletion(draft: Draft) -> Plan:
+    release = draft.seen.release
+    if FINALIZER not in release.metadata.finalizers:
+        return Plan((), release.status, None)
+    asked = datetime.fromisoformat((release.metadata.deletion_timestamp or "").replace("Z", "+00:00"))
+    if forget(draft) or draft.now >= asked + FORGET_DEADLINE:
+        draft.actions = [RemoveFinalizer("nothing of the release is left on the base's pods")]
+    return Plan(tuple(draft.actions), release.status, BUSY_POLL)
+
+
+def _finish(draft: Draft) -> Plan:
+    draft.update(
+        conditions=conclude(draft),
+        observed_generation=draft.seen.release.metadata.generation,
+    )
+    old, decided = draft.seen.release.status, draft.decided()
+    return Plan(
+        actions=() if decided else tuple(draft.actions),
+        status=draft.status,
+        requeue_after=timedelta(0) if decided else _next_look(draft),
+        notes=_notes(old.conditions, draft.status.conditions) if draft.status != old else (),
+    )
+
+
+def _next_look(draft: Draft) -> timedelta:
+    busy = draft.step is not Step.IDLE or draft.actions or (blocker(draft) is None and draft.served is None)
+    poll = BUSY_POLL if busy else IDLE_POLL
+    until_wake = [max(w - draft.now, timedelta(0)) for w in draft.wakes]
+    soonest = min([poll, *until_wake])
+    return max(soonest, timedelta(milliseconds=200))
+
+
+def _notes(old: list[Condition], new: list[Condition]) -> tuple[Note, ...]:
+    """An event for each condition whose status or reason changed, but for those that only repeat a step's name."""
+    before = {c.type: (c.status, c.reason) for c in old}
+    notes: list[Note] = []
+    for condition in new:
+        if before.get(condition.type) == (condition.status, condition.reason) or not _worth_an_event(condition):
+            continue
+        note = Note(_severity(condition), condition.reason, condition.message)
+        if all((n.reason, n.message) != (note.reason, note.message) for n in notes):
+            notes.append(note)
+    return tuple(notes)
+
+
+def _worth_an_event(condition: Condition) -> bool:
+    if condition.type in ("Ready", "Progressing"):
+        return condition.status == "True"
+    if condition.type == "Degraded":
+        return condition.status == "True"
+    return condition.status != "Unknown" and condition.reason != "NotRequested"
+
+
+def _severity(condition: Condition) -> str:
+    if condition.type == "Degraded" or (condition.type in _WARNINGS and condition.status == "False"):
+        return "Warning"
+    return "Normal"

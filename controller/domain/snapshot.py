@@ -1,0 +1,239 @@
+"""What the controller saw, once, frozen. Not found is None.
+
+`reconcile/observe.py` fills it; `plan` decides from it. Must not know: how anything is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from controller.api.status import Backend, BackendKind, Counters
+from controller.api.v1alpha1 import ARTIFACT_LABEL, LOADED_LABEL_PREFIX, RELEASE_LABEL, AdapterRelease
+
+SHORT = 8  # characters of a digest in a label
+ENGINE_SHORT = 12  # characters of a digest in an engine name
+
+
+def hex_of(digest: str) -> str:
+    """`sha256:ab..` -> `ab..`."""
+    return digest.removeprefix("sha256:")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that the user has to put right: a documented reason, and what is wrong, where, what to do."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """The base Deployment, as its pod template says."""
+
+    name: str
+    model: str  # path or repository id, as vLLM got it
+    served_names: tuple[str, ...]
+    port: int
+    store_claim: str
+    store_path: str  # where the store is mounted in the base's pods and in jobs
+    max_loras: int
+    max_cpu_loras: int
+    max_lora_rank: int
+    replicas: int
+    selector: Mapping[str, str]
+    template: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    container: str = "vllm"
+    api_key_secret: tuple[str, str] | None = None  # Secret name and key
+    problems: tuple[Problem, ...] = ()
+
+    def adapter_path(self, adapter_name: str, digest: str) -> str:
+        """Where the importer puts that adapter."""
+        return f"{self.store_path}/adapters/{adapter_name}/{hex_of(digest)}"
+
+    def artifact_path(self, artifact_id: str) -> str:
+        """Where the build job publishes that artifact."""
+        return f"{self.store_path}/artifacts/{hex_of(artifact_id)}"
+
+
+@dataclass(frozen=True)
+class LoadFailure:
+    """What vLLM answered to the last load or probe in this very container."""
+
+    digest: str
+    message: str
+    permanent: bool
+    at: datetime
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """One pod that runs vLLM."""
+
+    name: str
+    uid: str
+    ip: str = ""
+    ready: bool = False
+    deleting: bool = False
+    container_id: str = ""
+    loaded_label: str | None = None  # value of loaded.adapterrelease.dev/<release>
+    unrouted_at: datetime | None = None  # when the controller took the label off to update the pod
+    adapters: Mapping[str, str] | None = None  # name -> root, from /v1/models; None: it could not be asked
+    load_failure: LoadFailure | None = None
+
+    @property
+    def usable(self) -> bool:
+        return self.ready and not self.deleting
+
+
+class JobState(StrEnum):
+    ACTIVE = "Active"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    digest: str
+    path: str
+    rank: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    artifact_id: str
+    path: str
+    name: str = ""
+    digest: str = ""
+    size_bytes: int = 0
+    reused: bool = False
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """Scores are shares of right answers, 0 to 1; errors are requests without an answer."""
+
+    name: str
+    samples: int
+    adapter: float
+    artifact: float
+    agreement: float = 0.0
+    errors: int = 0
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    suites: tuple[SuiteResult, ...] = ()
+    speedup: float | None = None
+    adapter_latency_seconds: float | None = None
+    artifact_latency_seconds: float | None = None
+    benchmark_errors: int = 0
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """A job of this release; `inputs` is the key that it was made for."""
+
+    name: str
+    inputs: str
+    state: JobState
+    result: ImportResult | BuildResult | EvaluateResult | None = None
+    failure: Problem | None = None
+    progress: str = ""
+
+
+@dataclass(frozen=True)
+class MergedFacts:
+    """A merged Deployment of this release."""
+
+    name: str
+    uid: str
+    artifact_id: str
+    replicas: int
+    available: int = 0
+    pods: tuple[PodFacts, ...] = ()
+    unavailable_since: datetime | None = None  # from its Available condition
+    counters: Counters | None = None  # only read while it is observed; None: not readable
+    trouble: str = ""  # why its pods do not start, in the kubelet's words
+
+
+@dataclass(frozen=True)
+class RouteFacts:
+    """The Service named after the release, and what answers through it."""
+
+    owned: bool  # made by this controller for this very release
+    selector: Mapping[str, str]
+    endpoints: frozenset[str] = frozenset()  # names of the ready pods behind it, from EndpointSlices
+    answered_root: str | None = None  # `root` of our model, asked through the Service; None: no right answer
+    answer_problem: str = ""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a decision about one release needs."""
+
+    release: AdapterRelease
+    base: BaseFacts | None = None
+    base_pods: tuple[PodFacts, ...] = ()
+    import_job: JobFacts | None = None
+    build_job: JobFacts | None = None
+    validate_job: JobFacts | None = None
+    merged: tuple[MergedFacts, ...] = ()
+    route: RouteFacts | None = None
+    rivals: tuple[str, ...] = ()  # older releases on this base with the same model name
+    services_taken: tuple[str, ...] = ()  # Services of somebody else under names that the release needs
+
+    @property
+    def name(self) -> str:
+        return self.release.metadata.name
+
+    @property
+    def model_name(self) -> str:
+        return self.release.model_name
+
+    @property
+    def loaded_label(self) -> str:
+        return LOADED_LABEL_PREFIX + self.name
+
+    def staging_name(self, digest: str) -> str:
+        """Engine name under which a version is proven beside the one that serves."""
+        return f"{self.model_name}@{hex_of(digest)[:ENGINE_SHORT]}"
+
+    def merged_for(self, artifact_id: str) -> MergedFacts | None:
+        return next((m for m in self.merged if m.artifact_id == artifact_id), None)
+
+    def selector_for(self, backend: Backend) -> dict[str, str]:
+        """What the route selects when it points at the backend."""
+        if backend.kind is BackendKind.ADAPTER:
+            base = dict(self.base.selector) if self.base else {}
+            return {**base, self.loaded_label: hex_of(backend.id)[:SHORT]}
+        return {RELEASE_LABEL: self.name, ARTIFACT_LABEL: artifact_label(backend.id)}
+
+    def root_for(self, backend: Backend) -> str:
+        """`root` in /v1/models when the backend answers."""
+        if self.base is None:
+            return ""
+        if backend.kind is BackendKind.ADAPTER:
+            return self.base.adapter_path(self.release.spec.adapters[0].name, backend.id)
+        return self.base.artifact_path(backend.id)
+
+    def held_digest(self, pod: PodFacts) -> str | None:
+        """Hex of the digest that the pod serves under the client name; "" for a root that is not ours."""
+        if pod.adapters is None or self.base is None:
+            return None
+        root = pod.adapters.get(self.model_name)
+        if root is None:
+            return None
+        prefix = f"{self.base.store_path}/adapters/{self.release.spec.adapters[0].name}/"
+        return root.removeprefix(prefix) if root.startswith(prefix) else ""
+
+
+def artifact_label(artifact_id: str) -> str:
+    """Label value for an artifact: it is cut, because a label holds 63 characters."""
+    return hex_of(artifact_id)[:ENGINE_SHORT]

@@ -1,0 +1,248 @@
+"""Moving traffic: switch, observe, roll back.
+
+Rules, and what broke in other controllers without them:
+- a switch ends when the route was proven to reach the target, not when the Service was patched (Argo #4867);
+- the way back depends on where the release stands, and the last proven server is never given up (Flagger PR 1931);
+- each step has a deadline (Flagger #1591, #1450).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from controller.api.reasons import Reason
+from controller.api.status import Backend, BackendKind, Counters, Draining, Sample, Step
+from controller.api.types import parse_duration
+from controller.api.v1alpha1 import NoDataOutcome, Observe
+from controller.domain.actions import SwitchRoute
+from controller.domain.backends import adapter_backend, can_answer, can_take_over, pods_of, usable_pods
+from controller.domain.checks import Reading, read_sample
+from controller.domain.draft import Draft
+from controller.domain.loading import UNROUTE_DELAY
+from controller.domain.snapshot import MergedFacts
+
+SWITCH_DEADLINE = timedelta(seconds=60)
+ROLLBACK_DEADLINE = timedelta(seconds=60)
+# An artifact that lost all its pods outside of an observation gets this long to come back (a node drain).
+UNAVAILABLE_GRACE = timedelta(seconds=30)
+SAMPLES_KEPT = 10
+
+
+def begin_switch(d: Draft, target: Backend, reason: Reason) -> None:
+    d.begin(Step.SWITCHING, SWITCH_DEADLINE, reason=reason, target=target, origin=d.served)
+
+
+def move_traffic(d: Draft) -> None:
+    """Carry on with whatever the traffic is doing."""
+    if d.step is Step.SWITCHING:
+        _switch(d)
+    elif d.step is Step.OBSERVING:
+        _observe(d)
+    elif d.step is Step.ROLLING_BACK:
+        _roll_back(d)
+    else:
+        _watch_what_serves(d)
+
+
+def route_is_proven(d: Draft, backend: Backend) -> bool:
+    """The Service selects the backend, only its pods are behind it, and one of them answered through it."""
+    route = d.seen.route
+    if route is None or dict(route.selector) != d.seen.selector_for(backend) or not route.endpoints:
+        return False
+    return route.endpoints <= {p.name for p in pods_of(d.seen, backend)} and (
+        route.answered_root == d.seen.root_for(backend)
+    )
+
+
+def point_route_at(d: Draft, backend: Backend) -> None:
+    """Only at a backend that would answer."""
+    route = d.seen.route
+    if can_answer(d.seen, backend) and (route is None or dict(route.selector) != d.seen.selector_for(backend)):
+        d.do(SwitchRoute(f"point the route at {backend.kind} {backend.id[:19]}", backend))
+
+
+def _arrive(d: Draft, target: Backend, reason: str) -> None:
+    left = d.served
+    rollout = d.seen.release.spec.rollout
+    settle_at = d.now + parse_duration(rollout.rollback_window) if target.kind is BackendKind.ARTIFACT else None
+    if left is not None and left != target:
+        delay = parse_duration(rollout.scale_down_delay) if left.kind is BackendKind.ARTIFACT else UNROUTE_DELAY
+        _drain(d, left, d.now + delay)
+    d.serve(target, reason, settle_at)
+
+
+def _drain(d: Draft, backend: Backend, until: datetime) -> None:
+    others = [x for x in d.rollout.draining if x.backend != backend]
+    d.update_rollout(draining=[*others, Draining(backend=backend, until=until)])
+
+
+def _switch(d: Draft) -> None:
+    target, origin = d.rollout.target, d.rollout.origin
+    if target is None:
+        d.rest()
+        return
+    if route_is_proven(d, target):
+        _arrive(d, target, d.rollout.reason)
+        if target.kind is BackendKind.ARTIFACT and d.rollout.reason == Reason.PROMOTED:
+            observe = d.seen.release.spec.rollout.observe
+            d.begin(
+                Step.OBSERVING,
+                parse_duration(observe.duration),
+                reason=Reason.PROMOTED,
+                target=target,
+                origin=origin,
+            )
+        else:
+            d.rest()
+        return
+    expired = d.rollout.deadline is not None and d.now >= d.rollout.deadline
+    dead = not can_take_over(d.seen, target, origin) and not can_answer(d.seen, target)
+    if origin is not None and (expired or (dead and can_answer(d.seen, origin))):
+        _give_up_on(d, target, Reason.SWITCH_NOT_PROVEN, f"the route was not proven to reach {target.kind} in time")
+    elif expired:
+        d.rest()
+    else:
+        point_route_at(d, target)
+        _wake_at_deadline(d)
+
+
+def _give_up_on(d: Draft, bad: Backend, reason: Reason, message: str) -> None:
+    """Decide to go back; the bad artifact is remembered."""
+    if bad.kind is BackendKind.ARTIFACT:
+        d.reject_artifact(d.step, bad.id, reason, message)
+    back = way_back(d, bad)
+    if back is not None:
+        d.begin(Step.ROLLING_BACK, ROLLBACK_DEADLINE, reason=reason, target=back, origin=bad)
+
+
+def way_back(d: Draft, bad: Backend) -> Backend | None:
+    """The first backend that would answer now, else the one that most likely will soon."""
+    known = [d.rollout.origin, d.served]
+    if d.status.adapter is not None:
+        known.append(adapter_backend(d.status.adapter.digest))
+    known += [h.backend for h in d.status.history]
+    candidates = [b for b in known if b is not None and b != bad and not _is_rejected(d, b)]
+    for backend in candidates:
+        if can_answer(d.seen, backend):
+            return backend
+    return candidates[0] if candidates else None
+
+
+def _is_rejected(d: Draft, backend: Backend) -> bool:
+    return backend.kind is BackendKind.ARTIFACT and d.artifact_rejection(backend.id) is not None
+
+
+def _roll_back(d: Draft) -> None:
+    target, bad = d.rollout.target, d.rollout.origin
+    if target is None:
+        d.rest()
+    elif route_is_proven(d, target):
+        _arrive(d, target, Reason.ROLLED_BACK)
+        if bad is not None and bad != target and not any(x.backend == bad for x in d.rollout.draining):
+            _drain(d, bad, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))
+        d.rest()
+    elif d.rollout.deadline is not None and d.now >= d.rollout.deadline and not can_answer(d.seen, target):
+        again = way_back(d, bad or target) or target
+        d.begin(Step.ROLLING_BACK, ROLLBACK_DEADLINE, reason=d.rollout.reason, target=again, origin=bad)
+    else:
+        point_route_at(d, target)
+        _wake_at_deadline(d)
+
+
+def _observe(d: Draft) -> None:
+    target = d.rollout.target
+    merged = d.seen.merged_for(target.id) if target else None
+    if target is None or d.served != target:
+        d.rest()
+    elif merged is None or not can_answer(d.seen, target):
+        _give_up_on(d, target, Reason.BACKEND_UNAVAILABLE, "no pod of the merged model is available")
+    else:
+        point_route_at(d, target)
+        _take_sample(d, target, merged)
+
+
+def _take_sample(d: Draft, target: Backend, merged: MergedFacts) -> None:
+    observe = d.seen.release.spec.rollout.observe
+    due = _next_sample_at(d, observe)
+    if d.now >= due:
+        _record(d, observe, merged.counters)
+    if d.rollout.failures > observe.failure_limit:
+        _give_up_on(d, target, Reason.CHECKS_FAILED, d.rollout.samples[-1].message)
+    elif d.rollout.deadline is not None and d.now >= d.rollout.deadline:
+        _end_observation(d, target, observe)
+    else:
+        d.wake_at(_next_sample_at(d, observe))
+        _wake_at_deadline(d)
+
+
+def _next_sample_at(d: Draft, observe: Observe) -> datetime:
+    if d.rollout.counters is None and not d.rollout.samples:
+        return d.now  # the first reading is what the others are compared with
+    last = d.rollout.samples[-1].at if d.rollout.samples else d.rollout.started_at or d.now
+    return last + parse_duration(observe.interval)
+
+
+def _record(d: Draft, observe: Observe, counters: Counters | None) -> None:
+    last = d.rollout.counters
+    if counters is None:
+        _add_sample(d, Sample(at=d.now, verdict="NoData", message="the pods' metrics could not be read"))
+        return
+    if last is None:
+        d.update_rollout(counters=counters)
+        return
+    latency = d.status.artifact.adapter_latency_seconds if d.status.artifact else ""
+    reading = read_sample(observe, latency, last, counters)
+    _add_sample(d, _sample_of(d, reading))
+    d.update_rollout(
+        counters=counters,
+        failures=d.rollout.failures + bool(reading.failure),
+        measured=d.rollout.measured + reading.has_data,
+    )
+
+
+def _sample_of(d: Draft, reading: Reading) -> Sample:
+    verdict = "Fail" if reading.failure else "Pass" if reading.has_data else "NoData"
+    return Sample(
+        at=d.now,
+        verdict=verdict,
+        requests=reading.requests,
+        error_rate="" if reading.error_rate is None else str(reading.error_rate),
+        latency_seconds="" if reading.latency_seconds is None else str(reading.latency_seconds),
+        message=reading.failure,
+    )
+
+
+def _add_sample(d: Draft, sample: Sample) -> None:
+    d.update_rollout(samples=[*d.rollout.samples, sample][-SAMPLES_KEPT:])
+
+
+def _end_observation(d: Draft, target: Backend, observe: Observe) -> None:
+    if d.rollout.measured == 0 and observe.on_missing_data is NoDataOutcome.ROLL_BACK:
+        _give_up_on(d, target, Reason.NO_DATA, "the observation ended without data, and onMissingData is RollBack")
+    else:
+        d.rest()
+
+
+def _watch_what_serves(d: Draft) -> None:
+    """Outside of a switch: keep the route where it should be, and go back when an artifact stays away."""
+    served = d.served
+    if served is None:
+        return
+    if can_answer(d.seen, served):
+        point_route_at(d, served)
+        return
+    merged = d.seen.merged_for(served.id) if served.kind is BackendKind.ARTIFACT else None
+    if served.kind is BackendKind.ADAPTER or not usable_pods(d.seen):
+        return
+    since = merged.unavailable_since if merged else None
+    if merged is not None and since is None:
+        return
+    if since is not None and d.now < since + UNAVAILABLE_GRACE:
+        d.wake_at(since + UNAVAILABLE_GRACE)
+        return
+    _give_up_on(d, served, Reason.BACKEND_UNAVAILABLE, "no pod of the merged model has been available for 30 s")
+
+
+def _wake_at_deadline(d: Draft) -> None:
+    if d.rollout.deadline is not None:
+        d.wake_at(d.rollout.deadline)

@@ -1,0 +1,101 @@
+"""Takes the files of one directory out of a .tar, .tar.gz or .zip that somebody else packed.
+
+Nothing of the archive decides where a file is written, and sizes are counted, not believed.
+Must not know what the files are for.
+"""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from controller.errors import PermanentError
+
+BLOCK = 1 << 20
+MAX_MEMBERS = 10_000
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+Member = tuple[str, Callable[[], IO[bytes] | None]]
+
+
+def is_archive(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def extract(archive: Path, target: Path, anchor: str, wanted: frozenset[str], max_bytes: int) -> list[str]:
+    """Writes the `wanted` files that lie beside the one file called `anchor` into `target`; all names there.
+
+    Raises PermanentError for links, devices, names that leave the archive, several anchors or too many bytes.
+    """
+    try:
+        with closing(_open(archive)) as opened:
+            members = dict(_members(opened))
+            anchors = [PurePosixPath(n) for n in members if PurePosixPath(n).name == anchor]
+            if len(anchors) != 1:
+                raise _invalid(archive, f"holds {len(anchors)} files {anchor}; one is needed")
+            beside = {PurePosixPath(n).name: n for n in members if PurePosixPath(n).parent == anchors[0].parent}
+            for name in sorted(wanted & set(beside)):
+                max_bytes -= _write(archive, members[beside[name]](), target / name, max_bytes)
+            return sorted(beside)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as e:
+        # an unreadable archive is the packer's mistake, a full disk is not
+        if isinstance(e, OSError) and e.errno is not None:
+            raise
+        raise _invalid(archive, str(e) or type(e).__name__) from e
+
+
+def _open(archive: Path) -> tarfile.TarFile | zipfile.ZipFile:
+    if archive.name.lower().endswith(".zip"):
+        return zipfile.ZipFile(archive)
+    return tarfile.open(archive, "r:gz" if archive.name.lower().endswith(("gz",)) else "r:")
+
+
+def _members(opened: tarfile.TarFile | zipfile.ZipFile) -> Iterator[Member]:
+    for count, (name, regular, read) in enumerate(_entries(opened)):
+        path = PurePosixPath(name)
+        if count >= MAX_MEMBERS:
+            raise ValueError(f"more than {MAX_MEMBERS} members")
+        if path.is_absolute() or ".." in path.parts or "\\" in name:
+            raise ValueError(f"member {name!r} leaves the archive")
+        if not regular:
+            raise ValueError(f"member {name!r} is a link or a device")
+        yield str(path), read
+
+
+Entry = tuple[str, bool, Callable[[], IO[bytes] | None]]
+
+
+def _entries(opened: tarfile.TarFile | zipfile.ZipFile) -> Iterator[Entry]:
+    """Name, whether it is a regular file, and how to read it; without directories."""
+    if isinstance(opened, zipfile.ZipFile):
+        for info in opened.infolist():
+            mode = info.external_attr >> 16
+            if not info.is_dir():
+                yield info.filename, stat.S_IFMT(mode) in (0, stat.S_IFREG), partial(opened.open, info)
+    else:
+        for member in opened:
+            if not member.isdir():
+                yield member.name, member.isreg(), partial(opened.extractfile, member)
+
+
+def _write(archive: Path, source: IO[bytes] | None, target: Path, room: int) -> int:
+    size = 0
+    if source is None:
+        raise _invalid(archive, f"{target.name} cannot be read")
+    with source, target.open("wb") as out:
+        while block := source.read(BLOCK):
+            size += len(block)
+            if size > room:
+                raise PermanentError(f"{archive.name} unpacks to more than allowed", reason="SourceTooLarge")
+            out.write(block)
+    return size
+
+
+def _invalid(archive: Path, what: str) -> PermanentError:
+    return PermanentError(f"archive {archive.name}: {what}", reason="SourceInvalid")

@@ -1,0 +1,136 @@
+"""Build: preflight, merge, quantize, publish; each stage once, whatever happens in between.
+
+A stage writes into `STAGE.partial/` and gets its name by a rename when it is finished; a retried job goes on
+after the last one that has a name. Must not know how the artifact will be served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from controller.errors import PermanentError
+from controller.job import artifact, calibration, merge, quantize
+from controller.job.adapter import Adapter
+from controller.job.artifact import Inputs
+from controller.job.base import Base, find_base, read_base
+from controller.job.calibration import Sample
+from controller.job.contract import BuildContract, Quantization
+from controller.job.merge import Weighted
+from controller.job.preflight import base_can_be_merged, readable_adapters, there_is_room
+from controller.job.progress import Progress
+from controller.job.sources import downloader_for, local_file
+from controller.job.store import (
+    Store,
+    digest_of,
+    directory_digests,
+    file_digest,
+    publish,
+    remove_directory,
+    sync,
+)
+from controller.job.summary import BuildResult
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str] = _now) -> BuildResult:
+    """Builds the artifact of `contract`, or finds it. Raises PermanentError, TransientError or OSError."""
+    store = Store(Path(contract.store))
+    progress.stage("preflight", unit="items")
+    base = read_base(find_base(contract.base.model, contract.base.revision))
+    base_can_be_merged(base, contract)
+    adapters = readable_adapters(base, contract.adapters)
+    samples, calibration_digest = _calibration(store, contract, progress)
+    _adapters_are_the_imported_ones(contract)
+    progress.stage("digest", base.size)
+    inputs = artifact.inputs_of(contract, _base_digest(base, progress), calibration_digest)
+    with store.working(inputs.artifact_id) as work:
+        document = artifact.published(store, contract, inputs)
+        reused = document is not None
+        if document is None:
+            there_is_room(base, contract, work)
+            document = _build(store, contract, inputs, base, adapters, samples, work, progress, now)
+        store.artifact(inputs.artifact_id).chmod(0o555)
+        remove_directory(work)
+    return artifact.result_of(store, contract, inputs, document, reused)
+
+
+def _build(
+    store: Store,
+    contract: BuildContract,
+    inputs: Inputs,
+    base: Base,
+    adapters: list[Adapter],
+    samples: list[Sample],
+    work: Path,
+    progress: Progress,
+    now: Callable[[], str],
+) -> dict[str, Any]:
+    weighted = [Weighted(a, i.weight) for a, i in zip(adapters, contract.adapters, strict=True)]
+    finished = _stage(
+        work / "merged", lambda out: merge.merge(base, weighted, out, contract.merge.dtype, progress), resumable=True
+    )
+    spec = contract.quantization
+    if spec is not None and spec.method is not None:
+        finished = _stage(work / "quantized", lambda out: _quantize(work / "merged", out, spec, samples, progress))
+    progress.stage("publish", unit="items")
+    artifact.write_document(finished, contract, inputs, now(), progress.finish())
+    final = store.artifact(inputs.artifact_id)
+    publish(finished, final)
+    document = artifact.published(store, contract, inputs)
+    if document is None:
+        raise PermanentError(f"{final} has vanished after it was published", reason="StoreCorrupted")
+    return document
+
+
+def _stage(directory: Path, make: Callable[[Path], None], resumable: bool = False) -> Path:
+    """`directory`, made by `make` unless an earlier try has finished it."""
+    if not directory.is_dir():
+        partial = directory.with_name(f"{directory.name}.partial")
+        if not resumable:
+            remove_directory(partial)
+        partial.mkdir(exist_ok=True)
+        make(partial)
+        partial.rename(directory)
+        sync(directory.parent)
+    return directory
+
+
+def _quantize(merged: Path, out: Path, spec: Quantization, samples: list[Sample], progress: Progress) -> None:
+    length = spec.calibration.sequence_length if spec.calibration is not None else 0
+    awq = quantize.Awq(spec.scheme, spec.group_size, length)
+    quantize.quantize(merged, out, awq, samples, progress)
+
+
+def _calibration(store: Store, contract: BuildContract, progress: Progress) -> tuple[list[Sample], str | None]:
+    """Samples and digest of the calibration file, if there is to be one."""
+    spec = contract.quantization
+    if spec is None or spec.method is None or spec.calibration is None:
+        return [], None
+    owner = f"calibration-{contract.release.namespace}-{contract.release.name}"
+    with store.working(owner) as work:
+        source = spec.calibration
+        path = local_file(source, work, calibration.MAX_BYTES, progress.advance, downloader_for(source))
+        samples = calibration.read_samples(path, source.samples)
+        digest = "sha256:" + file_digest(path)
+        remove_directory(work)
+    return samples, digest
+
+
+def _adapters_are_the_imported_ones(contract: BuildContract) -> None:
+    for one in contract.adapters:
+        found = digest_of(directory_digests(Path(one.path)))
+        if found != one.digest:
+            raise PermanentError(
+                f"{one.path} has {found}, not {one.digest}: import the adapter again", reason="DigestMismatch"
+            )
+
+
+def _base_digest(base: Base, progress: Progress) -> str:
+    """Digest of what the merge reads of the base: its shards, its config and its tokenizer."""
+    return digest_of(directory_digests(base.path, [*base.shards, *merge.other_files(base)], progress.advance))

@@ -1,0 +1,120 @@
+"""Asks an OpenAI-compatible server, one chat completion at a time.
+
+Must not know what the answers are good for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from controller.errors import TransientError
+from controller.job.contract import Endpoint
+
+log = logging.getLogger("adapterrelease.job")
+BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`text` None: the request failed, and `error` says how."""
+
+    text: str | None
+    tokens: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+class Chat:
+    """One endpoint. Thread-safe. Close it."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        api_key: str | None = None,
+        timeout: float = 120.0,
+        connections: int = 64,
+        wait: Callable[[float], object] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.endpoint = endpoint
+        self._wait = wait or threading.Event().wait
+        self._clock = clock
+        self._client = httpx.Client(
+            base_url=endpoint.url.rstrip("/").removesuffix("/v1"),
+            timeout=timeout,
+            trust_env=False,  # a proxy of the environment has no place between a job and a pod
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        )
+
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def must_serve(self) -> None:
+        """Raises TransientError unless the server answers and lists the model."""
+        model = self.endpoint.model
+        try:
+            answer = self._retried(lambda: self._client.get("/v1/models"))
+            answer.raise_for_status()
+            models = [m["id"] for m in answer.json()["data"]]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as e:
+            raise TransientError(
+                f"{self.endpoint.url} does not answer: {e or type(e).__name__}", reason="EndpointUnreachable"
+            ) from e
+        if model not in models:
+            raise TransientError(
+                f"{self.endpoint.url} does not serve {model!r}, but {', '.join(map(str, models))}",
+                reason="ModelNotServed",
+            )
+
+    def ask(self, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Answer:
+        """The greedy answer. Never raises: what fails is an Answer without text."""
+        body = {
+            "model": self.endpoint.model,
+            "messages": list(messages),
+            "temperature": 0,
+            "max_tokens": max_tokens,
+        }
+        began = self._clock()
+        try:
+            answer = self._retried(lambda: self._client.post("/v1/chat/completions", json=body))
+        except httpx.HTTPError as e:
+            return self._failed(f"{type(e).__name__}: {e}")
+        if answer.status_code != 200:
+            return self._failed(f"status {answer.status_code}: {answer.text[:200]}")
+        return self._parsed(answer, self._clock() - began)
+
+    def _retried(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+        """Only what never reached the server is sent again: anything else is the server's answer."""
+        for seconds in BACKOFF_SECONDS:
+            try:
+                return send()
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                self._wait(seconds)
+        return send()
+
+    def _parsed(self, answer: httpx.Response, seconds: float) -> Answer:
+        try:
+            document = json.loads(answer.content)
+            text = document["choices"][0]["message"]["content"]
+            tokens = document["usage"]["completion_tokens"]
+        except (ValueError, KeyError, IndexError, TypeError) as e:
+            return self._failed(f"not a chat completion: {type(e).__name__} {e}")
+        if not isinstance(text, str | None) or type(tokens) is not int or tokens < 0:
+            return self._failed("not a chat completion: content or usage")
+        return Answer(text or "", tokens, seconds)
+
+    def _failed(self, error: str) -> Answer:
+        log.warning("%s %s: %s", self.endpoint.url, self.endpoint.model, error)
+        return Answer(None, error=error)

@@ -1,0 +1,186 @@
+"""What a job is told to do: versioned JSON documents, built by the controller, read by the job.
+
+Imports pydantic and the standard library only, because both processes use it; what comes back is in
+`summary.py`. Must not know how any stage works.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from controller.job.document import API_VERSION, ApiVersion, Digest, Document, Finite
+
+# Names become directory names in the store: one path component, never hidden, never "..".
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)]
+
+
+class Stage(StrEnum):
+    EXPERIMENTAL = "Experimental"
+    STABLE = "Stable"
+
+
+class Scorer(StrEnum):
+    EXACT_MATCH = "ExactMatch"
+    CONTAINS = "Contains"
+
+
+class Release(Document):
+    """Whose job this is; for logs and provenance."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+
+
+class Source(Document):
+    """Where files are: a mounted `path` that must stay inside `root`, or an https `url`.
+
+    `credentials` is the directory of a mounted Secret: `token`, or `username` and `password`; maybe `ca.crt`.
+    """
+
+    path: str | None = None
+    root: str | None = None
+    url: Annotated[str, Field(pattern=r"^https://[^\s]+$", max_length=2048)] | None = None
+    credentials: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Source:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("give either path or url")
+        if self.path is not None and self.root is None:
+            raise ValueError("a path needs root, the mount that it must stay inside")
+        return self
+
+
+class BaseReference(Document):
+    """The base model as vLLM sees it: a directory, or a Hub id that lies in the mounted Hub cache."""
+
+    model: str = Field(min_length=1)
+    name: str = Field(min_length=1)
+    revision: str | None = None
+
+
+class AdapterSource(Document):
+    name: Name
+    version: Version
+    digest: Digest | None = None
+    training_run: str | None = None
+    source: Source
+
+
+class ImportContract(Document):
+    """Fetch, check and keep one adapter."""
+
+    api_version: ApiVersion = API_VERSION
+    kind: Literal["Import"] = "Import"
+    release: Release
+    store: str
+    adapter: AdapterSource
+    base: BaseReference
+    max_lora_rank: int = Field(ge=1)
+    stage: Stage = Stage.EXPERIMENTAL
+    max_bytes: int = Field(16 << 30, ge=1)
+
+
+class AdapterInput(Document):
+    """An imported adapter: `path` is its directory in the store."""
+
+    name: Name
+    version: Version
+    digest: Digest
+    path: str
+    training_run: str | None = None
+    weight: Finite = 1.0
+
+
+class MergeSpec(Document):
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "bfloat16"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Calibration(Source):
+    """JSONL, one {"messages": [...], "expected": ...} or {"text": ...} a line."""
+
+    samples: int = Field(256, ge=1)
+    sequence_length: int = Field(2048, ge=16)
+
+
+class Quantization(Document):
+    """`method` None keeps the merged weights as they are."""
+
+    method: Literal["AWQ"] | None = "AWQ"
+    scheme: Literal["W4A16", "W4A16_ASYM"] = "W4A16_ASYM"
+    group_size: int = Field(128, ge=16)
+    calibration: Calibration | None = None
+
+    @model_validator(mode="after")
+    def _awq_is_calibrated(self) -> Quantization:
+        if self.method == "AWQ" and self.calibration is None:
+            raise ValueError("AWQ needs calibration data")
+        return self
+
+
+class BuildContract(Document):
+    """Merge, quantize and publish one artifact."""
+
+    api_version: ApiVersion = API_VERSION
+    kind: Literal["Build"] = "Build"
+    release: Release
+    store: str
+    base: BaseReference
+    adapters: tuple[AdapterInput, ...] = Field(min_length=1)
+    merge: MergeSpec = MergeSpec()
+    quantization: Quantization | None = None
+
+
+class Endpoint(Document):
+    """An OpenAI-compatible server (`url` without /v1) and the model name to ask for."""
+
+    url: Url
+    model: str = Field(min_length=1)
+
+
+class Suite(Document):
+    """JSONL, one {"messages": [...], "expected": "..."} a line."""
+
+    name: Name
+    source: Source
+    scorer: Scorer = Scorer.CONTAINS
+    max_tokens: int = Field(64, ge=1)
+
+
+class Benchmark(Document):
+    concurrency: int = Field(8, ge=1, le=1024)
+    requests: int = Field(64, ge=1)
+
+
+class EvaluateContract(Document):
+    """Score and time the reference (the live adapter) and the candidate (the merged model)."""
+
+    api_version: ApiVersion = API_VERSION
+    kind: Literal["Evaluate"] = "Evaluate"
+    release: Release
+    store: str | None = None
+    reference: Endpoint
+    candidate: Endpoint
+    api_key_file: str | None = None
+    suites: tuple[Suite, ...] = Field(min_length=1)
+    benchmark: Benchmark | None = Benchmark()
+
+
+Contract = Annotated[ImportContract | BuildContract | EvaluateContract, Field(discriminator="kind")]
+_CONTRACT: TypeAdapter[ImportContract | BuildContract | EvaluateContract] = TypeAdapter(Contract)
+
+
+def parse_contract(text: str | bytes) -> ImportContract | BuildContract | EvaluateContract:
+    """The contract in `text`. Raises ValueError that lists every offending field."""
+    try:
+        return _CONTRACT.validate_json(text)
+    except ValidationError as e:
+        lines = [f"{'.'.join(map(str, x['loc'])) or 'document'}: {x['msg']}" for x in e.errors()]
+        raise ValueError("; ".join(lines)) from e

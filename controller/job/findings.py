@@ -1,0 +1,48 @@
+"""What a check found: a documented reason, and a message that says what is wrong and what to do.
+
+Must not know how the checks work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from controller.errors import PermanentError
+
+
+class Reason(StrEnum):
+    """Why an adapter is refused. vLLM answers 200 to most of these and then serves nonsense."""
+
+    UNSUPPORTED_FORMAT = "UnsupportedFormat"
+    INVALID_CONFIG = "InvalidConfig"
+    BASE_MISMATCH = "BaseMismatch"
+    INCOMPLETE_TENSORS = "IncompleteTensors"
+    NON_FINITE_WEIGHTS = "NonFiniteWeights"
+    RANK_TOO_HIGH = "RankTooHigh"
+    NOT_SERVABLE_DYNAMICALLY = "NotServableDynamically"
+
+
+@dataclass(frozen=True)
+class Finding:
+    reason: Reason
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
+class RejectedError(PermanentError):
+    """The input is refused, with every reason at once."""
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("; ".join(map(str, self.findings)), reason=str(self.findings[0].reason))
+
+
+def some(names: Iterable[str], limit: int = 3) -> str:
+    """The first few of `names` and how many there are besides, for a message."""
+    every = sorted(names)
+    more = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(every[:limit]) + more

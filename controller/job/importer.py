@@ -1,0 +1,158 @@
+"""Import: fetch an adapter, check it, and keep an immutable copy in the store under its digest.
+
+What is checked is the copy, so nobody can change it between the check and vLLM. Runs without torch.
+Must not know how the adapter is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from controller.errors import PermanentError
+from controller.job.adapter import CONFIG, WEIGHTS, Adapter
+from controller.job.archive import extract, is_archive
+from controller.job.base import find_base, read_base
+from controller.job.check import PICKLES, check_adapter, file_is_of_another_format
+from controller.job.contract import ImportContract, Source
+from controller.job.download import Downloader
+from controller.job.findings import Finding, Reason, RejectedError, some
+from controller.job.progress import Progress
+from controller.job.sources import downloader_for, resolve_inside
+from controller.job.store import Store, copy_file, digest_of, directory_digests, publish, remove_directory
+from controller.job.summary import ImportResult
+
+REQUIRED = (CONFIG, WEIGHTS)
+OPTIONAL = (
+    "README.md",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+KNOWN = frozenset(REQUIRED + OPTIONAL)
+MAX_OPTIONAL_BYTES = 256 << 20
+
+
+def run_import(contract: ImportContract, progress: Progress, downloader: Downloader | None = None) -> ImportResult:
+    """Imports the adapter of `contract`. Raises RejectedError with every reason, or what the fetch raised.
+
+    An adapter that is in the store already is checked again, since the base or its limits may have changed.
+    """
+    store = Store(Path(contract.store))
+    name = f"import-{contract.adapter.name}-{contract.release.namespace}-{contract.release.name}"
+    with store.working(name) as work:
+        try:
+            copy = work / "adapter"
+            remove_directory(copy)
+            copy.mkdir()
+            fetch_adapter(contract.adapter.source, copy, contract.max_bytes, progress, downloader)
+            digests = _digests(copy, contract.adapter.digest, progress)
+            adapter = _check(copy, contract, progress)
+            return _publish(store, contract, adapter, copy, digests, progress)
+        finally:
+            remove_directory(work)
+
+
+def fetch_adapter(
+    source: Source, copy: Path, max_bytes: int, progress: Progress, downloader: Downloader | None = None
+) -> None:
+    """Copies the known files of the adapter that `source` names into `copy`."""
+    progress.stage("fetch")
+    if source.path is not None:
+        _from_path(Path(source.path), Path(source.root or "/"), copy, max_bytes, progress)
+    elif is_archive(urlsplit(str(source.url)).path):
+        _from_archive(str(source.url), copy, max_bytes, progress, downloader or downloader_for(source))
+    else:
+        _from_directory(str(source.url), copy, max_bytes, progress, downloader or downloader_for(source))
+
+
+def _from_path(path: Path, root: Path, copy: Path, room: int, progress: Progress) -> None:
+    directory = resolve_inside(path, root)
+    if not directory.is_dir():
+        raise PermanentError(f"{path} is not a directory", reason="SourceInvalid")
+    if findings := list(file_is_of_another_format(directory)):
+        raise RejectedError(findings)
+    for name in sorted(KNOWN):
+        if (directory / name).exists():
+            source = resolve_inside(directory / name, directory)
+            if not source.is_file():
+                raise PermanentError(f"{path}/{name} is not a regular file", reason="SourceInvalid")
+            room -= copy_file(source, copy / name, room, progress.advance)
+
+
+def _from_archive(url: str, copy: Path, room: int, progress: Progress, downloader: Downloader) -> None:
+    archive = copy.parent / Path(urlsplit(url).path).name
+    downloader.download(url, archive, room, progress.advance)
+    names = extract(archive, copy, CONFIG, KNOWN, room)
+    archive.unlink()
+    if pickles := [n for n in names if n.endswith(PICKLES)]:
+        raise RejectedError([Finding(Reason.UNSUPPORTED_FORMAT, f"{some(pickles)}: only safetensors is accepted")])
+
+
+def _from_directory(url: str, copy: Path, room: int, progress: Progress, downloader: Downloader) -> None:
+    parts = urlsplit(url)
+    for name in REQUIRED + OPTIONAL:
+        one = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
+        limit = room if name == WEIGHTS else min(room, MAX_OPTIONAL_BYTES)
+        try:
+            room -= downloader.download(one, copy / name, limit, progress.advance)
+        except PermanentError as e:
+            # Object stores say 403 for a file that is not there when listing is not allowed.
+            if name in REQUIRED or e.reason not in ("SourceNotFound", "SourceForbidden"):
+                raise
+            (copy / name).unlink(missing_ok=True)
+
+
+def _digests(copy: Path, pinned: str | None, progress: Progress) -> Mapping[str, str]:
+    progress.stage("digest")
+    digests = directory_digests(copy, advance=progress.advance)
+    if pinned is not None and digest_of(digests) != pinned:
+        raise PermanentError(
+            f"the source has {digest_of(digests)}, pinned is {pinned}: the files have changed", reason="DigestMismatch"
+        )
+    return digests
+
+
+def _check(copy: Path, contract: ImportContract, progress: Progress) -> Adapter:
+    progress.stage("check")
+    base = read_base(find_base(contract.base.model, contract.base.revision))
+    adapter, findings = check_adapter(copy, base, contract.max_lora_rank, contract.stage)
+    if adapter is None or findings:
+        raise RejectedError(findings)
+    return adapter
+
+
+def _publish(
+    store: Store,
+    contract: ImportContract,
+    adapter: Adapter,
+    copy: Path,
+    digests: Mapping[str, str],
+    progress: Progress,
+) -> ImportResult:
+    progress.stage("publish")
+    digest = digest_of(digests)
+    final = store.adapter(contract.adapter.name, digest)
+    size = sum((copy / name).stat().st_size for name in digests)
+    published = publish(copy, final)
+    if not published and digest_of(directory_digests(final)) != digest:
+        raise PermanentError(
+            f"{final} does not hold what its name says: somebody changed it. Remove it and import again",
+            reason="StoreCorrupted",
+        )
+    return ImportResult(
+        digest=digest,
+        rank=adapter.rank,
+        path=str(final),
+        size_bytes=size,
+        files=tuple(sorted(digests)),
+        base_model=adapter.config.base_model,
+        reused=not published,
+    )

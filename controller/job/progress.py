@@ -1,0 +1,140 @@
+"""How far a job is: kept in one place, logged, and served as `/progress` (JSON) and `/metrics` (Prometheus).
+
+Must not know what the stages do.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+log = logging.getLogger("adapterrelease.job")
+
+
+@dataclass(frozen=True)
+class State:
+    """`total` 0: not known. `bytes` counts what was read or written, `done` counts units."""
+
+    stage: str = "start"
+    done: int = 0
+    total: int = 0
+    bytes: int = 0
+    unit: str = "items"
+    started_at: float = 0.0
+
+
+class Progress:
+    """Thread-safe. One stage at a time."""
+
+    def __init__(self, clock: Callable[[], float] = time.time, log_every: float = 5.0) -> None:
+        self._clock = clock
+        self._log_every = log_every
+        self._lock = threading.Lock()
+        self._logged = clock()
+        self._state = State(started_at=clock())
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, name: str, total: int = 0, unit: str = "bytes") -> None:
+        """A new stage begins; the one before is over."""
+        with self._lock:
+            self._end(self._clock())
+            self._state = State(stage=name, total=total, unit=unit, started_at=self._clock())
+        log.info("stage %s%s", name, f" of {total} {unit}" if total else "")
+
+    def advance(self, n: int = 1) -> None:
+        with self._lock:
+            s, now = self._state, self._clock()
+            more = n if s.unit == "bytes" else 0
+            self._state = State(s.stage, s.done + n, s.total, s.bytes + more, s.unit, s.started_at)
+            due = now - self._logged >= self._log_every
+            self._logged = now if due else self._logged
+        if due:
+            log.info("stage %s: %d of %s %s", s.stage, s.done + n, s.total or "?", s.unit)
+
+    def finish(self) -> dict[str, float]:
+        """Ends the last stage; seconds by stage."""
+        self.stage("done", unit="items")
+        return {k: round(v, 3) for k, v in self.seconds.items()}
+
+    def state(self) -> State:
+        with self._lock:
+            return self._state
+
+    def _end(self, now: float) -> None:
+        if self._state.stage not in ("start", "done"):
+            before = self.seconds.get(self._state.stage, 0.0)
+            self.seconds[self._state.stage] = before + now - self._state.started_at
+
+
+class _Collector(Collector):
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        s = self._progress.state()
+        for name, text, value in (
+            ("done", "Units of the stage that are done.", s.done),
+            ("total", "Units of the stage, 0 when not known.", s.total),
+            ("bytes", "Bytes that the stage has read or written.", s.bytes),
+            ("start_time_seconds", "When the stage began, in Unix time.", s.started_at),
+        ):
+            gauge = GaugeMetricFamily(f"adapterrelease_job_stage_{name}", text, labels=["stage", "unit"])
+            gauge.add_metric([s.stage, s.unit], value)
+            yield gauge
+
+
+class ProgressServer:
+    """Serves a Progress until it is closed. Port 0 takes any; `port` says which."""
+
+    def __init__(self, progress: Progress, port: int, host: str = "0.0.0.0") -> None:  # noqa: S104 - scraped
+        registry = CollectorRegistry()
+        registry.register(_Collector(progress))
+        self._server = ThreadingHTTPServer((host, port), _handler(progress, registry))
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="progress", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> ProgressServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+
+def _handler(progress: Progress, registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/progress":
+                state = asdict(progress.state())
+                state["startedAt"] = state.pop("started_at")
+                self._answer(json.dumps(state).encode(), "application/json")
+            elif self.path == "/metrics":
+                self._answer(generate_latest(registry), CONTENT_TYPE_LATEST)
+            else:
+                self.send_error(404)
+
+        def _answer(self, body: bytes, content_type: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            log.debug(*args)
+
+    return Handler

@@ -1,0 +1,148 @@
+"""The store on disk: what is published there is complete, durable, readable by every user and never changed.
+
+Layout: `adapters/NAME/HEX/`, `artifacts/ID/`, `.work/` for what is not finished. A directory is made under
+`.work/`, written to the disk, and gets its name by one rename; so a job may be killed at any moment.
+Must not know what the files mean.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from controller.errors import PermanentError, TransientError
+
+BLOCK = 8 << 20
+Advance = Callable[[int], None]
+
+
+def _ignore(_: int) -> None:
+    """No progress wanted."""
+
+
+class Store:
+    """Paths and rules of one store."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def adapter(self, name: str, digest: str) -> Path:
+        return self.root / "adapters" / name / digest.removeprefix("sha256:")
+
+    def artifact(self, artifact_id: str) -> Path:
+        return self.root / "artifacts" / artifact_id
+
+    def work(self, name: str) -> Path:
+        return self.root / ".work" / name
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[Path]:
+        """The work directory `name`, for this process alone. Raises TransientError if another job has it.
+
+        The kernel drops the lock with its process, so a killed job leaves nothing to take over. What the
+        directory holds is kept: clear it, or go on with it.
+        """
+        work = self.work(name)
+        make_directory(work.parent)
+        with (work.parent / f"{name}.lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                raise TransientError(f"another job is working in {work}", reason="AlreadyRunning") from e
+            make_directory(work)
+            yield work
+
+
+def make_directory(path: Path) -> None:
+    """The directory and its parents, mode 0755 whatever the umask: vLLM runs as another user."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    path.chmod(0o755)
+
+
+def remove_directory(path: Path) -> None:
+    """Removes a directory that may hold read-only directories. Nothing happens if it is not there."""
+    if path.is_symlink() or not path.is_dir():
+        return
+    for directory, _, _ in os.walk(path):
+        Path(directory).chmod(0o755)
+    shutil.rmtree(path)
+
+
+def file_digest(path: Path, advance: Advance = _ignore) -> str:
+    """sha256 of a file, as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as f:
+        while block := f.read(BLOCK):
+            digest.update(block)
+            advance(len(block))
+    return digest.hexdigest()
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """`sha256:` and the digest of a directory, from its files' names and hex digests.
+
+    It is the sha256 of the lines `HEX  NAME\\n` sorted by name, so `sha256sum` gives the same:
+    `sha256sum * | LC_ALL=C sort -k2 | sha256sum`.
+    """
+    lines = "".join(f"{files[name]}  {name}\n" for name in sorted(files))
+    return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
+
+
+def directory_digests(path: Path, names: Iterable[str] | None = None, advance: Advance = _ignore) -> dict[str, str]:
+    """Hex digests of the files in `path` (of all, or of `names`)."""
+    chosen = sorted(names) if names is not None else sorted(p.name for p in path.iterdir() if p.is_file())
+    return {name: file_digest(path / name, advance) for name in chosen}
+
+
+def copy_file(source: Path, target: Path, max_bytes: int, advance: Advance = _ignore) -> int:
+    """Copies a regular file of at most `max_bytes`; its size. Raises PermanentError if there is more."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    size = 0
+    with os.fdopen(os.open(source, flags), "rb") as f, target.open("wb") as out:
+        while block := f.read(BLOCK):
+            size += len(block)
+            if size > max_bytes:
+                raise PermanentError(f"{source.name} is larger than {max_bytes} bytes", reason="SourceTooLarge")
+            out.write(block)
+            advance(len(block))
+    return size
+
+
+def sync(path: Path) -> None:
+    """Writes a file or a directory to the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def publish(work: Path, final: Path) -> bool:
+    """Gives the finished directory `work` its name. False if another process has published `final` before.
+
+    Files become 0444. The rename is the only moment at which anything appears under `final`.
+    """
+    for path in work.iterdir():
+        path.chmod(0o444)
+        sync(path)
+    work.chmod(0o755)
+    sync(work)
+    make_directory(final.parent)
+    if final.exists():
+        return False
+    try:
+        work.rename(final)
+    except OSError:
+        if final.is_dir():  # somebody else was quicker: a directory that is not empty is never replaced
+            return False
+        raise
+    sync(final.parent)
+    return True

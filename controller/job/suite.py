@@ -1,0 +1,58 @@
+"""A suite of held-out examples, and what counts as a right answer.
+
+Must not know where the answers come from.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.errors import PermanentError
+from controller.job.contract import Scorer
+
+MAX_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation and the answer that is right."""
+
+    messages: tuple[dict[str, Any], ...]
+    expected: str
+
+
+def read_suite(path: Path, name: str) -> list[Example]:
+    """All examples of the JSONL file. Raises PermanentError if one is malformed or there is none."""
+    examples: list[Example] = []
+    with path.open("rb") as f:
+        for number, line in enumerate(f, 1):
+            if line.strip():
+                examples.append(_example(line, f"suite {name}, line {number}"))
+    if not examples:
+        raise PermanentError(f"suite {name} is empty: nothing would be proven", reason="EmptySuite")
+    return examples
+
+
+def _example(line: bytes, where: str) -> Example:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as e:
+        raise PermanentError(f"{where} is not JSON: {e}", reason="InvalidSuite") from e
+    messages = row.get("messages") if isinstance(row, dict) else None
+    if not (isinstance(messages, list) and messages and all(isinstance(m, dict) for m in messages)):
+        raise PermanentError(f"{where} has no messages", reason="InvalidSuite")
+    expected = row.get("expected")
+    if not isinstance(expected, str) or not expected.strip():
+        # An empty text is contained in every answer.
+        raise PermanentError(f"{where} has no expected answer", reason="InvalidSuite")
+    return Example(tuple(messages), expected)
+
+
+def is_right(scorer: Scorer, answer: str, expected: str) -> bool:
+    """ExactMatch ignores white space around the answer; Contains looks for the expected text in it."""
+    if scorer is Scorer.EXACT_MATCH:
+        return answer.strip() == expected.strip()
+    return expected.strip() in answer

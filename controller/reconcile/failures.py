@@ -1,0 +1,40 @@
+"""What vLLM answered to loads that failed, remembered for the very container that answered.
+
+Kept in memory only: after a restart of the controller a load is tried again, which costs one request.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from controller.domain.snapshot import LoadFailure
+from controller.runtime.resources import Key
+
+_Container = tuple[Key, str, str]  # release, pod uid, container id
+_REMEMBERED = 10_000
+
+
+class LoadFailures:
+    """The last failure by release and container. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures: OrderedDict[_Container, LoadFailure] = OrderedDict()
+
+    def record(self, release: Key, pod_uid: str, container_id: str, failure: LoadFailure) -> None:
+        key = (release, pod_uid, container_id)
+        with self._lock:
+            self._failures[key] = failure
+            self._failures.move_to_end(key)
+            while len(self._failures) > _REMEMBERED:
+                self._failures.popitem(last=False)
+
+    def last(self, release: Key, pod_uid: str, container_id: str) -> LoadFailure | None:
+        with self._lock:
+            return self._failures.get((release, pod_uid, container_id))
+
+    def clear(self, release: Key, pod_uid: str, container_id: str) -> None:
+        """A load went well."""
+        with self._lock:
+            self._failures.pop((release, pod_uid, container_id), None)

@@ -1,0 +1,195 @@
+"""What a job came to: the Job object, the termination message of its newest pod, its progress."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from controller.domain import snapshot as domain
+from controller.domain.snapshot import JobFacts, JobState, Problem
+from controller.job import summary as outcome
+from controller.reconcile.objects.jobs import PROGRESS_PORT
+from controller.reconcile.objects.metadata import INPUTS_ANNOTATION
+from controller.reconcile.objects.pod_template import JOB_CONTAINER
+from controller.reconcile.pods import condition, condition_of, container_status, is_running, trouble_of
+
+Json = Mapping[str, Any]
+
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+_ASK_EVERY = 10.0  # seconds
+_ASK_TIMEOUT = 1.0
+_REMEMBERED = 1000
+
+
+@dataclass(frozen=True)
+class Message:
+    """The last words of one pod of a job; summary is None when there are none that can be read."""
+
+    pod: str
+    summary: outcome.Summary | None
+
+
+def job_facts(job: Json, pods: Sequence[Json], progress: str = "") -> JobFacts | None:
+    """The facts; None for a job that succeeded and whose pods are gone, with the result: it has to run again."""
+    name, inputs = job["metadata"]["name"], job["metadata"]["annotations"][INPUTS_ANNOTATION]
+    message = last_message(pods)
+    summary = message.summary if message else None
+    if condition(job, "Complete") == "True":
+        if message is None:
+            return None
+        if summary is None or summary.result is None:
+            problem = Problem("ResultMissing", f"job {name} ended well but pod {message.pod} left no result")
+            return JobFacts(name, inputs, JobState.FAILED, failure=problem)
+        return JobFacts(name, inputs, JobState.SUCCEEDED, result=_result(summary.result))
+    if condition(job, "Failed") == "True":
+        return JobFacts(name, inputs, JobState.FAILED, failure=_failure(job, pods, summary))
+    return JobFacts(name, inputs, JobState.ACTIVE, progress=progress)
+
+
+def last_message(pods: Sequence[Json]) -> Message | None:
+    """Of the newest pod that has ended and said something; else of the newest that has ended."""
+    ended = [p for p in pods if _ended(p)]
+    ended.sort(key=lambda p: str(_ended(p).get("finishedAt", "")), reverse=True)
+    messages = [Message(p["metadata"]["name"], _summary(_ended(p).get("message", ""))) for p in ended]
+    return next((m for m in messages if m.summary is not None), messages[0] if messages else None)
+
+
+def waiting_text(job: Json, pods: Sequence[Json]) -> str:
+    """Progress of a job that does not run: why not. Empty while it runs."""
+    if condition(job, "Suspended") == "True":
+        return "suspended: it waits for a queue"
+    active = [p for p in pods if not _ended(p)]
+    if any(is_running(p, JOB_CONTAINER) for p in active):
+        return ""
+    return next((text for p in active if (text := trouble_of(p))), "waiting for its pod")
+
+
+class Progress:
+    """Asks running jobs how far they are, each at most every 10 s."""
+
+    def __init__(self, http: httpx.Client, clock: Callable[[], float] = time.monotonic) -> None:
+        self._http = http
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    def of(self, job: Json, pods: Sequence[Json]) -> str:
+        """As in `merge 40 %`; what was heard last while it does not answer."""
+        uid = job["metadata"]["uid"]
+        with self._lock:
+            asked_at, text = self._known.get(uid, (float("-inf"), ""))
+        if waiting := waiting_text(job, pods):
+            return waiting
+        if self._clock() < asked_at + _ASK_EVERY:
+            return text
+        running = [p for p in pods if is_running(p, JOB_CONTAINER)]
+        text = self._ask(running[0]["status"].get("podIP", "")) or text
+        with self._lock:
+            self._known[uid] = (self._clock(), text)
+            self._known.move_to_end(uid)
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return text
+
+    def _ask(self, ip: str) -> str:
+        host = f"[{ip}]" if ":" in ip else ip
+        try:
+            response = self._http.get(f"http://{host}:{PROGRESS_PORT}/progress", timeout=_ASK_TIMEOUT)
+            return _progress_text(response.json()) if response.status_code == 200 else ""
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+            return ""
+
+
+def _progress_text(answer: Any) -> str:
+    if not isinstance(answer, dict) or not answer.get("stage"):
+        return ""
+    stage, done, total = str(answer["stage"])[:40], answer.get("done"), answer.get("total")
+    if not isinstance(done, int | float) or not isinstance(total, int | float) or total <= 0:
+        return stage
+    return f"{stage} {min(100, round(100 * done / total))} %"
+
+
+def _ended(pod: Json) -> Json:
+    ended: Json = (container_status(pod, JOB_CONTAINER).get("state") or {}).get("terminated") or {}
+    return ended
+
+
+def _summary(text: str) -> outcome.Summary | None:
+    try:
+        return outcome.parse_summary(text)
+    except ValueError:
+        return None
+
+
+def _failure(job: Json, pods: Sequence[Json], summary: outcome.Summary | None) -> Problem:
+    """The job's own words; else the kubelet's about the pod, such as OOMKilled; else the Job's condition."""
+    if summary is not None and summary.failure is not None:
+        return Problem(summary.failure.reason, summary.failure.message)
+    said = condition_of(job, "Failed") or {}
+    name = job["metadata"]["name"]
+    killed = next((e for p in reversed(pods) if (e := _ended(p)) and e.get("exitCode")), None)
+    if killed is not None and said.get("reason") != "DeadlineExceeded":
+        text = f"job {name}: {killed.get('reason', 'Error')}, exit code {killed['exitCode']}"
+        return Problem(str(killed.get("reason", "JobFailed")), f"{text}; see its log{_advice(killed)}")
+    return Problem(str(said.get("reason", "JobFailed")), f"job {name}: {said.get('message', 'it failed')}")
+
+
+def _advice(killed: Json) -> str:
+    return ", and give it more memory" if killed.get("reason") == "OOMKilled" else ""
+
+
+def _result(
+    result: outcome.ImportResult | outcome.BuildResult | outcome.EvaluateResult,
+) -> domain.ImportResult | domain.BuildResult | domain.EvaluateResult:
+    if isinstance(result, outcome.ImportResult):
+        return domain.ImportResult(result.digest, result.path, result.rank, result.size_bytes)
+    if isinstance(result, outcome.BuildResult):
+        return domain.BuildResult(
+            artifact_id=result.artifact_id,
+            path=result.path,
+            name=result.name,
+            digest=result.digest,
+            size_bytes=result.size_bytes,
+            reused=result.reused,
+            provenance=_provenance(result.provenance),
+        )
+    return _evaluation(result)
+
+
+def _evaluation(result: outcome.EvaluateResult) -> domain.EvaluateResult:
+    suites = tuple(
+        domain.SuiteResult(s.name, s.samples, s.reference, s.candidate, s.agreement, s.errors) for s in result.suites
+    )
+    benchmark = result.benchmark
+    if benchmark is None:
+        return domain.EvaluateResult(suites)
+    return domain.EvaluateResult(
+        suites=suites,
+        speedup=benchmark.speedup,
+        adapter_latency_seconds=benchmark.reference.mean_latency_seconds,
+        artifact_latency_seconds=benchmark.candidate.mean_latency_seconds,
+        benchmark_errors=benchmark.reference.errors + benchmark.candidate.errors,
+    )
+
+
+def _provenance(made: outcome.Provenance) -> dict[str, str]:
+    """Flat and short, for status; artifact.json in the store has all of it."""
+    found = {
+        "base": made.base_name,
+        "baseRevision": made.base_revision,
+        "baseDigest": made.base_digest,
+        "dtype": made.dtype,
+        "quantization": made.quantization,
+        "calibrationDigest": made.calibration_digest,
+    }
+    for adapter in made.adapters:
+        found[f"adapter.{adapter.name}"] = f"{adapter.version} {adapter.digest}"
+        found[f"trainingRun.{adapter.name}"] = adapter.training_run
+    found |= {f"tool.{name}": version for name, version in made.tools.items()}
+    return {key: value for key, value in found.items() if value}

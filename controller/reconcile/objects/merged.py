@@ -1,0 +1,101 @@
+"""The Deployment that serves an artifact: the base's pod template with the model replaced.
+
+Its labels are wholly its own. One label of the base left in would let the base's Deployment, Services or
+PodDisruptionBudgets take its pods for theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from controller.api.types import parse_duration
+from controller.domain.snapshot import BaseFacts, Snapshot
+from controller.reconcile.objects.metadata import (
+    ARTIFACT_ANNOTATION,
+    artifact_labels,
+    labels,
+    merged_name,
+    metadata,
+)
+from controller.reconcile.objects.security import pod_security, without_host_access
+from controller.reconcile.objects.server import (
+    PRE_STOP_SLEEP,
+    SHUTDOWN_TIMEOUT,
+    merged_container,
+    needs_tmp,
+    other_container,
+)
+
+Json = dict[str, Any]
+
+_GRACE = PRE_STOP_SLEEP + SHUTDOWN_TIMEOUT + 15  # preStop + shutdown timeout + 10, and a little
+_FOREIGN_ANNOTATIONS = ("kubectl.kubernetes.io/", "adapterrelease.dev/")
+
+
+def merged_deployment(snapshot: Snapshot, base: BaseFacts, artifact_id: str, path: str) -> Json:
+    """Raises ValueError when the base's selector would match its pods."""
+    release = snapshot.release
+    rollout = release.spec.rollout
+    pod_labels = labels(release, "merged", **artifact_labels(artifact_id))
+    if base.selector.items() <= pod_labels.items():
+        raise ValueError(f"the selector of Deployment {base.name} matches the merged model's pods too: narrow it")
+    meta = metadata(release, merged_name(release, artifact_id), "merged", artifact_labels(artifact_id))
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {**meta, "annotations": {ARTIFACT_ANNOTATION: artifact_id}},
+        "spec": {
+            "replicas": rollout.replicas or max(1, base.replicas),
+            "revisionHistoryLimit": 1,
+            "progressDeadlineSeconds": max(1, int(parse_duration(rollout.progress_deadline).total_seconds())),
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "selector": {"matchLabels": own_selector(pod_labels)},
+            "template": {
+                "metadata": {"labels": pod_labels, "annotations": _annotations(base, artifact_id)},
+                "spec": _pod_spec(snapshot, base, path),
+            },
+        },
+    }
+
+
+def own_selector(pod_labels: dict[str, str]) -> dict[str, str]:
+    """The least that tells these pods from all others; it cannot be changed later."""
+    return {key: value for key, value in pod_labels.items() if key.startswith("adapterrelease.dev/")}
+
+
+def _pod_spec(snapshot: Snapshot, base: BaseFacts, path: str) -> Json:
+    given = base.template["spec"]
+    containers = []
+    volumes = [dict(v) for v in given.get("volumes") or ()]
+    for container in given["containers"]:
+        if container["name"] == base.container:
+            containers.append(merged_container(container, path, snapshot.model_name, base.port))
+            if needs_tmp(container):
+                volumes.append({"name": "merged-tmp", "emptyDir": {}})
+        else:
+            containers.append(other_container(container))
+    made = {
+        **without_host_access(given),
+        "automountServiceAccountToken": False,
+        "containers": containers,
+        "volumes": volumes,
+        "securityContext": pod_security(base.template, base.container),
+        "terminationGracePeriodSeconds": _grace(given, base.container),
+    }
+    if given.get("initContainers"):
+        made["initContainers"] = [other_container(c) for c in given["initContainers"]]
+    return made
+
+
+def _grace(given: Mapping[str, Any], container: str) -> int:
+    """A preStop hook of the base's own may take all of the base's grace period; vLLM's draining comes on top."""
+    period = given.get("terminationGracePeriodSeconds") or 30
+    hooks = [c.get("lifecycle") or {} for c in given["containers"] if c["name"] == container]
+    return max(_GRACE, period + SHUTDOWN_TIMEOUT + 10 if any("preStop" in h for h in hooks) else period)
+
+
+def _annotations(base: BaseFacts, artifact_id: str) -> dict[str, str]:
+    given = base.template.get("metadata", {}).get("annotations") or {}
+    kept = {k: v for k, v in given.items() if not k.startswith(_FOREIGN_ANNOTATIONS)}
+    return {**kept, ARTIFACT_ANNOTATION: artifact_id}

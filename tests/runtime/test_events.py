@@ -1,0 +1,160 @@
+"""Events: counted up, limited, written in the background, and never in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from controller.runtime.backoff import Backoff
+from controller.runtime.client import KubeClient
+from controller.runtime.events import EventRecorder
+from controller.runtime.metrics import REGISTRY
+from controller.runtime.resources import EVENTS
+from tests.fakes import faults
+from tests.fakes.apiserver import ApiServer
+from tests.runtime.waiting import PATIENCE, FakeClock
+
+RELEASE = {
+    "apiVersion": "adapterrelease.dev/v1alpha1",
+    "kind": "AdapterRelease",
+    "metadata": {"namespace": "llm", "name": "bot", "uid": "u1", "resourceVersion": "5"},
+}
+Recorders = Callable[..., EventRecorder]
+
+
+def quick() -> Backoff:
+    return Backoff(initial=0.001, maximum=0.01)
+
+
+@pytest.fixture
+def recorder(client: KubeClient, request: pytest.FixtureRequest) -> Iterator[Recorders]:
+    made: list[EventRecorder] = []
+
+    def make(**options: Any) -> EventRecorder:
+        made.append(EventRecorder(client, request.node.name, backoff=quick, **options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop(PATIENCE)
+
+
+def events(api: ApiServer, namespace: str = "llm") -> list[dict[str, Any]]:
+    items = [obj for place, obj in api.etcd.objects.items() if place.plural == "events"]
+    return [obj for obj in items if obj["metadata"]["namespace"] == namespace]
+
+
+def dropped(request: pytest.FixtureRequest, reason: str) -> float:
+    labels = {"component": request.node.name, "reason": reason}
+    return REGISTRY.get_sample_value("event_recorder_dropped_total", labels) or 0.0
+
+
+def test_an_event_says_what_when_and_about_which_object(
+    api: ApiServer, recorder: Recorders, request: pytest.FixtureRequest
+) -> None:
+    record = recorder(instance="pod-1")
+    record.event(RELEASE, "Normal", "Promoted", "serving artifact x")
+    assert record.stop(PATIENCE)
+    (event,) = events(api)
+    assert event["involvedObject"] == {
+        "apiVersion": "adapterrelease.dev/v1alpha1",
+        "kind": "AdapterRelease",
+        "namespace": "llm",
+        "name": "bot",
+        "uid": "u1",
+    }
+    assert (event["type"], event["reason"], event["message"]) == ("Normal", "Promoted", "serving artifact x")
+    assert (event["count"], event["firstTimestamp"]) == (1, event["lastTimestamp"])
+    assert event["source"] == {"component": request.node.name}
+    assert event["reportingInstance"] == "pod-1"
+
+
+def test_the_same_event_counts_up_and_another_does_not(api: ApiServer, recorder: Recorders) -> None:
+    record = recorder()
+    for _ in range(4):
+        record.event(RELEASE, "Warning", "LoadFailed", "pod a")
+    record.event(RELEASE, "Warning", "LoadFailed", "pod b")
+    newer = {**RELEASE, "metadata": {**RELEASE["metadata"], "resourceVersion": "9"}}  # type: ignore[dict-item]
+    record.event(newer, "Warning", "LoadFailed", "pod a")
+    assert record.stop(PATIENCE)
+    assert sorted((event["message"], event["count"]) for event in events(api)) == [("pod a", 5), ("pod b", 1)]
+
+
+def test_an_event_that_has_expired_is_made_again(api: ApiServer, recorder: Recorders) -> None:
+    record = recorder()
+    record.event(RELEASE, "Normal", "Loaded", "x")
+    api.wait_for_requests(1, "POST")
+    api.inject(faults.status(404, "NotFound"), method="PATCH", times=1)
+    record.event(RELEASE, "Normal", "Loaded", "x")
+    assert record.stop(PATIENCE)
+    assert api.count("POST") == 2
+
+
+def test_too_many_events_of_one_object_are_dropped_and_other_objects_are_not(
+    api: ApiServer, recorder: Recorders, request: pytest.FixtureRequest
+) -> None:
+    clock = FakeClock()
+    record = recorder(clock=clock)
+    for number in range(30):
+        record.event(RELEASE, "Normal", "Loaded", f"message {number}")
+    other = {"kind": "Pod", "namespace": "llm", "name": "p", "uid": "u2"}
+    record.event(other, "Normal", "Loaded", "x")
+    api.wait_for_requests(26, "POST")
+    clock.advance(301)
+    record.event(RELEASE, "Normal", "Loaded", "later")
+    record.event(RELEASE, "Normal", "Loaded", "too soon")
+    assert record.stop(PATIENCE)
+    assert len(events(api)) == 25 + 1 + 1
+    assert dropped(request, "RateLimited") == 5 + 1
+
+
+@pytest.mark.parametrize("fault", [faults.status(500, "InternalError"), faults.cut])
+def test_an_event_survives_a_short_outage(api: ApiServer, recorder: Recorders, fault: faults.Fault) -> None:
+    record = recorder()
+    api.inject(fault, times=3)
+    record.event(RELEASE, "Normal", "Loaded", "x")
+    api.wait_for_requests(4, "POST")
+    assert record.stop(PATIENCE)
+    assert len(events(api)) == 1
+
+
+def test_an_event_that_cannot_be_written_is_given_up(
+    api: ApiServer, recorder: Recorders, request: pytest.FixtureRequest
+) -> None:
+    record = recorder()
+    api.inject(faults.status(403, "Forbidden"), times=1)
+    api.inject(faults.status(500, "InternalError"), times=5)
+    for number in range(3):
+        record.event(RELEASE, "Normal", "Loaded", f"message {number}")
+    assert record.stop(PATIENCE)
+    assert [event["message"] for event in events(api)] == ["message 2"]
+    assert api.count("POST") == 1 + 5 + 1
+    assert dropped(request, "Failed") == 2
+
+
+def test_a_hung_server_neither_blocks_nor_fills_the_memory(
+    api: ApiServer, recorder: Recorders, request: pytest.FixtureRequest
+) -> None:
+    record = recorder(capacity=3)
+    api.inject(faults.hang)
+    record.event(RELEASE, "Normal", "Loaded", "the one that hangs")
+    api.wait_for_requests(1, "POST")
+    for number in range(10):
+        record.event(RELEASE, "Normal", "Loaded", f"message {number}")
+    assert dropped(request, "QueueFull") == 7
+    assert not record.stop(timeout=0.01)
+    record.event(RELEASE, "Normal", "Loaded", "after the end")
+    assert dropped(request, "Stopped") == 1
+    api.heal()
+
+
+def test_events_of_cluster_scoped_objects_go_to_default(api: ApiServer, recorder: Recorders) -> None:
+    record = recorder()
+    record.event({"kind": "Node", "name": "n", "uid": "u"}, "Normal", "Seen", "x" * 5000)
+    assert record.stop(PATIENCE)
+    (event,) = events(api, "default")
+    assert len(event["message"]) == 1024
+    assert api.requests[-1].path == EVENTS.path("default")
