@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -48,16 +49,31 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         undertaker.wait(timeout=60)
 
 
+@pytest.fixture(scope="session")
+def kubectl_program() -> str:
+    """The sandbox's kubectl; where that is not built, the one on the PATH."""
+    beside = [directory / "kubectl" for directory in _built()]
+    found = next((str(path) for path in beside if path.exists()), None) or shutil.which("kubectl")
+    if found is None:
+        pytest.fail("there is no kubectl: run `make sandbox`")
+    return found
+
+
 def _kube_binary() -> Path:
-    """The newest that was built, or KUBE_BIN."""
+    """KUBE_BIN, or the newest that was built."""
     if given := os.environ.get("KUBE_BIN"):
         return Path(given)
+    if not (built := _built()):
+        pytest.fail("no API server was built: run `make sandbox`")
+    return built[0] / "kube"
+
+
+def _built() -> list[Path]:
+    """Directories with a finished build, newest first."""
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     cache = Path(os.environ.get("ADAPTERRELEASE_CACHE", home / "adapter-release-controller"))
-    built = sorted(cache.glob("kube-*/kube"), key=lambda path: path.stat().st_mtime)
-    if not built:
-        pytest.fail("no API server was built: run `make sandbox`")
-    return built[-1]
+    built = [path.parent for path in cache.glob("kube-*/kube") if "." not in path.parent.name]
+    return sorted(built, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def _free_port() -> int:

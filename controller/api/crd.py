@@ -1,4 +1,4 @@
-"""Models -> manifests/crd.yaml, manifests/install.yaml, docs/api.md. CI fails when a file is out of date.
+"""Models -> the CRD, the installation, the reference in docs/. CI fails when a file is out of date.
 
 Must not know: how a cluster is reached; people and tests apply these files.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from controller.api.explanations import reasons_reference
 from controller.api.reference import api_reference
 from controller.api.schema import RULES, Schema, structural_schema
 from controller.api.status import AdapterReleaseStatus
@@ -110,6 +111,7 @@ def generated_files(root: Path = ROOT) -> dict[Path, str]:
         root / "manifests" / "crd.yaml": crd,
         root / "manifests" / "install.yaml": "---\n".join([crd, *parts]),
         root / "docs" / "api.md": api_reference(release_schema(), f"{GROUP}/{VERSION}"),
+        root / "docs" / "reasons.md": reasons_reference(),
     }
 
 

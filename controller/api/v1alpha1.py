@@ -161,7 +161,7 @@ class Merge(ApiModel):
     dtype: Literal["bfloat16", "float16", "float32"] = Field(
         "bfloat16", description="Data type of the merged weights: bfloat16, float16 or float32."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the merge computes: auto, cpu or cuda.")
+    device: Literal["auto", "cpu"] = Field("auto", description="Where the merge computes: auto or cpu.")
 
 
 class Calibration(ApiModel):
@@ -204,9 +204,10 @@ class Build(ApiModel):
     deadline: Deadline = Field("2h", description="A build that takes longer has failed.")
     pod_template: dict[str, Any] | None = Field(
         None,
-        description="Merged into the job's pod template: labels, nodeSelector, tolerations, affinity, "
-        "priorityClassName, schedulerName, resources of container job. "
-        "Security settings cannot be loosened here.",
+        description="Merged into the job's pod template: labels and annotations (of the Job too), nodeSelector, "
+        "tolerations, affinity, topologySpreadConstraints, priorityClassName, schedulerName, runtimeClassName, "
+        "imagePullSecrets; resources and env of container job. Anything else is left out: "
+        "security settings cannot be loosened here.",
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
     )
 

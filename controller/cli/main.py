@@ -12,6 +12,8 @@ import typer
 
 from controller.cli import offline
 
+TERMINATION_LOG = Path("/dev/termination-log")
+
 app = typer.Typer(
     name="adapterrelease",
     help="From a LoRA adapter to a merged, quantized and proven model on vLLM.",
@@ -43,7 +45,7 @@ def crd(
 @app.command()
 def job(
     contract: Annotated[Path, typer.Option(help="What to do, as JSON.")],
-    termination_log: Annotated[Path | None, typer.Option(help="Where the summary goes, as for a pod.")] = None,
+    termination_log: Annotated[Path, typer.Option(help="Where the summary goes.")] = TERMINATION_LOG,
     progress_port: Annotated[int | None, typer.Option(help="Serve /progress and /metrics here.")] = None,
 ) -> None:
     """Do what a Job does: import, build or evaluate."""

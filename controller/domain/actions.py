@@ -6,15 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from controller.api.status import Backend
-
-
-class JobKind(StrEnum):
-    IMPORT = "import"
-    BUILD = "build"
-    VALIDATE = "validate"
+from controller.domain.snapshot import JobKind as JobKind
 
 
 @dataclass(frozen=True)

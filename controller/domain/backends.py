@@ -82,10 +82,20 @@ def pinned_revision(d: Draft) -> HistoryEntry | None:
 
 
 def wanted_digest(d: Draft) -> str | None:
-    """The version that the base's pods should hold; None: none is needed any more."""
-    target = d.rollout.target
+    """The version that the base's pods should hold; None: none is needed any more.
+
+    Where the version that serves was lost on all pods, it comes back before anything else goes on.
+    """
+    target, served = d.rollout.target, d.served
     if d.step in (Step.SWITCHING, Step.ROLLING_BACK) and target and target.kind is BackendKind.ADAPTER:
         return target.id
+    if served and served.kind is BackendKind.ADAPTER and not proven_pods(d.seen, served.id):
+        return served.id
+    return _asked_digest(d)
+
+
+def _asked_digest(d: Draft) -> str | None:
+    """The version that the spec asks for."""
     if d.seen.release.spec.rollback is not None:
         pinned = pinned_revision(d)
         return pinned.adapter_digest if pinned else _served_digest(d)

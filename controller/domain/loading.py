@@ -147,12 +147,12 @@ def _unload_after_delay(d: Draft, pod: PodFacts) -> None:
 def _take_by_quota(d: Draft, pod: PodFacts, held: str, digest: str) -> None:
     """The version on the pod serves. Take as many pods from it as the quota allows, never the last one."""
     pods = usable_pods(d.seen)
-    if len(pods) == 1:
-        _update_the_only_pod(d, pod, held, digest)
-        return
     proven = [p for p in pods if is_proven(d.seen, p, held)]
     if pod not in proven:
         _unload_after_delay(d, pod)
+        return
+    if len(pods) == 1:
+        _update_the_only_pod(d, pod, held, digest)
         return
     taken = len(pods) - len(proven) + sum(1 for a in d.actions if isinstance(a, RemoveLabel))
     if taken < quota(len(pods)) and len(proven) > 1:
@@ -166,7 +166,7 @@ def _update_the_only_pod(d: Draft, pod: PodFacts, held: str, digest: str) -> Non
             why = f"prove {hex_of(digest)[:SHORT]} on pod {pod.name} beside what serves"
             d.do(StageAdapter(why, pod.name, staging, digest, _path(d, digest)))
         return
-    if d.step is Step.SWITCHING and d.rollout.target == adapter_backend(digest):
+    if d.step in (Step.SWITCHING, Step.ROLLING_BACK) and d.rollout.target == adapter_backend(digest):
         d.do(
             ReplaceAdapter(
                 why=f"replace {hex_of(held)[:SHORT]} by {hex_of(digest)[:SHORT]} on the base's only pod {pod.name}",

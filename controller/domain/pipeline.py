@@ -156,7 +156,7 @@ def _import(d: Draft, base: BaseFacts) -> bool | None:
         return None if d.status.adapter is not None and release.spec.stage is Stage.EXPERIMENTAL else _stop(d)
     if d.step is Step.OBSERVING:
         return None
-    job = _job(d.seen.import_job, inputs)
+    job = d.seen.job(JobKind.IMPORT, inputs)
     if job is not None and isinstance(job.result, ImportResult):
         d.update(adapter=_imported(d, inputs, job.result))
         d.rest()
@@ -194,7 +194,7 @@ def _imported(d: Draft, inputs: str, result: ImportResult) -> AdapterStatus:
 
 
 def _build(d: Draft, build: Build, inputs: str) -> None:
-    job = _job(d.seen.build_job, inputs)
+    job = d.seen.job(JobKind.BUILD, inputs)
     if job is not None and isinstance(job.result, BuildResult):
         d.update(artifact=_built(d, build, inputs, job.result))
         d.rest()
@@ -263,7 +263,7 @@ def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation, adapte
     inputs = validate_inputs(d.seen.release, artifact.id)
     if artifact.validation_inputs == inputs and artifact.verdict == Verdict.PASS:
         return True
-    job = _job(d.seen.validate_job, inputs)
+    job = d.seen.job(JobKind.VALIDATE, inputs)
     if job is not None and isinstance(job.result, EvaluateResult):
         _conclude(d, artifact, validation, inputs, job.result)
         return False
@@ -324,10 +324,6 @@ def _with_scores(artifact: ArtifactStatus, inputs: str, verdict: Verdict, result
 
 
 # -- jobs
-
-
-def _job(job: JobFacts | None, inputs: str) -> JobFacts | None:
-    return job if job is not None and job.inputs == inputs else None
 
 
 def _failure(job: JobFacts | None, default: Reason) -> Problem | None:

@@ -90,6 +90,12 @@ class PodFacts:
         return self.ready and not self.deleting
 
 
+class JobKind(StrEnum):
+    IMPORT = "import"
+    BUILD = "build"
+    VALIDATE = "validate"
+
+
 class JobState(StrEnum):
     ACTIVE = "Active"
     SUCCEEDED = "Succeeded"
@@ -140,6 +146,7 @@ class EvaluateResult:
 class JobFacts:
     """A job of this release; `inputs` is the key that it was made for."""
 
+    kind: JobKind
     name: str
     inputs: str
     state: JobState
@@ -181,9 +188,7 @@ class Snapshot:
     release: AdapterRelease
     base: BaseFacts | None = None
     base_pods: tuple[PodFacts, ...] = ()
-    import_job: JobFacts | None = None
-    build_job: JobFacts | None = None
-    validate_job: JobFacts | None = None
+    jobs: tuple[JobFacts, ...] = ()
     merged: tuple[MergedFacts, ...] = ()
     route: RouteFacts | None = None
     rivals: tuple[str, ...] = ()  # older releases on this base with the same model name
@@ -204,6 +209,10 @@ class Snapshot:
     def staging_name(self, digest: str) -> str:
         """Engine name under which a version is proven beside the one that serves."""
         return f"{self.model_name}@{hex_of(digest)[:ENGINE_SHORT]}"
+
+    def job(self, kind: JobKind, inputs: str) -> JobFacts | None:
+        """The job of that kind that was made for these inputs."""
+        return next((j for j in self.jobs if j.kind is kind and j.inputs == inputs), None)
 
     def merged_for(self, artifact_id: str) -> MergedFacts | None:
         return next((m for m in self.merged if m.artifact_id == artifact_id), None)

@@ -34,7 +34,7 @@ class Terminated(BaseException):
     """SIGTERM: the node drains, the job was deleted, or its deadline is over."""
 
 
-def main(contract: Path, termination_log: Path | None, progress_port: int | None) -> int:
+def main(contract: Path, termination_log: Path, progress_port: int | None) -> int:
     """Runs the job in `contract`; the exit code: 0 done, 1 failed for now, 2 rejected for good."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     previous = signal.signal(signal.SIGTERM, _terminate)
@@ -48,7 +48,7 @@ def main(contract: Path, termination_log: Path | None, progress_port: int | None
     finally:
         signal.signal(signal.SIGTERM, previous)
     message = termination_message(summary)
-    if termination_log is not None:
+    if termination_log.exists() or termination_log.parent != Path("/dev"):  # outside of a pod /dev has none
         termination_log.write_text(message, encoding="utf-8")
     print(message, flush=True)  # noqa: T201 - the result is what a job prints
     return exit_code(summary)

@@ -6,6 +6,7 @@ Must not know how any stage works.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -158,12 +159,12 @@ def termination_message(summary: Summary) -> str:
 
 
 def _with_short_message(summary: Summary, failure: Failure) -> str:
-    room = TERMINATION_MESSAGE_BYTES
-    while True:
-        cut = failure.message.encode()[:room].decode(errors="ignore").rstrip() + " ..."
-        short = failure.model_copy(update={"message": cut, "reasons": failure.reasons[:16]})
-        text = summary.model_copy(update={"failure": short}).to_json()
-        size = len(text.encode())
-        if size <= TERMINATION_MESSAGE_BYTES:
-            return text
-        room -= max(size - TERMINATION_MESSAGE_BYTES, 1)  # escapes make JSON longer than the text: go again
+    """As much of the message as fits; escapes make JSON longer than its texts, so it is tried."""
+
+    def cut(length: int) -> str:
+        short = {"message": failure.message[:length] + " ...", "reasons": tuple(r[:64] for r in failure.reasons[:16])}
+        return summary.model_copy(update={"failure": failure.model_copy(update=short)}).to_json()
+
+    lengths = range(len(failure.message))
+    too_long = bisect_left(lengths, True, key=lambda n: len(cut(n).encode()) > TERMINATION_MESSAGE_BYTES)
+    return cut(max(too_long - 1, 0))

@@ -38,17 +38,19 @@ class Message:
 def job_facts(job: Json, pods: Sequence[Json], progress: str = "") -> JobFacts | None:
     """The facts; None for a job that succeeded and whose pods are gone, with the result: it has to run again."""
     name, inputs = job["metadata"]["name"], job["metadata"]["annotations"][INPUTS_ANNOTATION]
-    message = last_message(pods)
-    summary = message.summary if message else None
     if condition(job, "Complete") == "True":
+        message = last_message([p for p in pods if _ended(p).get("exitCode") == 0])
         if message is None:
             return None
-        if summary is None or summary.result is None:
+        if message.summary is None or message.summary.result is None:
             problem = Problem("ResultMissing", f"job {name} ended well but pod {message.pod} left no result")
             return JobFacts(name, inputs, JobState.FAILED, failure=problem)
-        return JobFacts(name, inputs, JobState.SUCCEEDED, result=_result(summary.result))
+        return JobFacts(name, inputs, JobState.SUCCEEDED, result=_result(message.summary.result))
     if condition(job, "Failed") == "True":
-        return JobFacts(name, inputs, JobState.FAILED, failure=_failure(job, pods, summary))
+        message = last_message(pods)
+        return JobFacts(
+            name, inputs, JobState.FAILED, failure=_failure(job, pods, message.summary if message else None)
+        )
     return JobFacts(name, inputs, JobState.ACTIVE, progress=progress)
 
 

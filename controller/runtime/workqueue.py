@@ -68,7 +68,9 @@ class WorkQueue(Generic[K]):
 
     def __len__(self) -> int:
         """Keys that could be taken now."""
-        return len(self._ready)
+        with self._changed:
+            self._promote(self._clock())
+            return len(self._ready)
 
     def add(self, key: K) -> None:
         """Queue the key, unless it waits already."""
@@ -80,7 +82,9 @@ class WorkQueue(Generic[K]):
         if seconds <= 0:
             return self.add(key)
         with self._changed:
-            due = self._clock() + seconds
+            now = self._clock()
+            self._promote(now)  # one whose time has come must not swallow a later one
+            due = now + seconds
             if self._shut_down or due >= self._due.get(key, float("inf")):
                 return None
             self._due[key] = due

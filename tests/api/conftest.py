@@ -14,11 +14,11 @@ NAMESPACE = "llm"
 
 
 @pytest.fixture(scope="session")
-def cluster(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+def cluster(apiserver: Path, kubectl_program: str, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
     """The CRD and the namespace `llm`, which is the default of the kubeconfig (a copy)."""
     kubeconfig = tmp_path_factory.mktemp("api") / "kubeconfig"
     kubeconfig.write_bytes(apiserver.read_bytes())
-    kubectl = Kubectl(kubeconfig)
+    kubectl = Kubectl(kubectl_program, kubeconfig)
     kubectl("config", "set-context", "--current", f"--namespace={NAMESPACE}")
     kubectl("apply", "--server-side", "--force-conflicts", "-f", CRD)
     kubectl("wait", "--for=condition=Established", "crd/adapterreleases.adapterrelease.dev")

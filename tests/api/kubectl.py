@@ -13,12 +13,13 @@ from typing import Any
 class Kubectl:
     """kubectl with one kubeconfig; manifests go in as JSON."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, program: str, kubeconfig: Path) -> None:
+        self._program = program
         self._environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            ["kubectl", *arguments],
+            [self._program, *arguments],
             env=self._environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -69,7 +69,7 @@ WRONG_STABLE: list[tuple[str, Any, str]] = [
     ("spec.build", ABSENT, "stage Stable needs build and validation: without a proof nothing gets traffic"),
     ("spec.validation", ABSENT, "stage Stable needs build and validation"),
     ("spec.build.merge.dtype", "int8", 'supported values: "bfloat16", "float16", "float32"'),
-    ("spec.build.merge.device", "tpu", 'supported values: "auto", "cpu", "cuda"'),
+    ("spec.build.merge.device", "tpu", 'supported values: "auto", "cpu"'),
     ("spec.build.deadline", "30 minutes", "spec.build.deadline in body should match"),
     ("spec.build.deadline", "1s1h", "spec.build.deadline in body should match"),
     ("spec.build.deadline", "9999999h", "spec.build.deadline in body should match"),

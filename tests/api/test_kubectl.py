@@ -102,7 +102,7 @@ def test_a_release_is_found_by_short_name_and_by_category(kubectl: Kubectl, name
         ("", "takes one LoRA adapter from dynamic serving to a merged"),
         (".spec", "Set it back to roll back."),
         (".spec.build", "A build that takes longer has failed."),
-        (".spec.build", "Security settings cannot be loosened here."),
+        (".spec.build", "security settings cannot be loosened here."),
         (".spec.build.quantization.groupSize", "must divide the input size"),
         (".spec.adapters.source.uri", "pvc://CLAIM/PATH"),
         (".spec.rollout.observe", "How long the new backend is watched"),

@@ -90,6 +90,7 @@ class World:
         self.finalizer = True
         self.deleted_at: str | None = None
         self.status = AdapterReleaseStatus()
+        self.slots = slots
         self.base: BaseFacts | None = base(max_cpu_loras=slots)
         self.pods: dict[str, BasePod] = {f"pod-{i}": BasePod(f"pod-{i}") for i in range(pods)}
         self.counter = pods
@@ -133,17 +134,22 @@ class World:
             return []
         if "adapterrelease.dev/artifact" in selector:
             wanted = selector["adapterrelease.dev/artifact"]
-            return [f"merged-{m.uid}" for m in self.merged.values() if artifact_label(m.artifact_id) == wanted and m.available]
+            return [
+                f"merged-{m.uid}"
+                for m in self.merged.values()
+                if artifact_label(m.artifact_id) == wanted and m.available
+            ]
         wanted = selector["loaded.adapterrelease.dev/support-bot"]
         return [p.name for p in self.pods.values() if p.ready and not p.deleting and p.label == wanted]
 
     def snapshot(self) -> Snapshot:
+        release = self.release()
         seen = Snapshot(
-            release=self.release(),
+            release=release,
             base=self.base,
             base_pods=tuple(self._pod_facts(p) for p in self.pods.values()),
             merged=tuple(self._merged_facts(m) for m in self.merged.values()),
-            **{f"{kind}_job": self._newest(kind) for kind in act.JobKind},  # type: ignore[arg-type]
+            jobs=tuple(j.facts for j in self.jobs.values()),
         )
         return replace(seen, route=self._route_facts(seen))
 
@@ -176,10 +182,6 @@ class World:
             counters=counters,
         )
 
-    def _newest(self, kind: act.JobKind) -> JobFacts | None:
-        found = [j.facts for j in self.jobs.values() if j.kind is kind]
-        return found[-1] if found else None
-
     def _route_facts(self, seen: Snapshot) -> RouteFacts | None:
         if self.selector is None:
             return None
@@ -188,11 +190,15 @@ class World:
         if pods and pods[0] in self.pods:
             answer = self.root(self.pods[pods[0]])
         elif pods:
-            answer = next(
-                seen.base.artifact_path(m.artifact_id)  # type: ignore[union-attr]
-                for m in self.merged.values()
-                if f"merged-{m.uid}" == pods[0] and seen.base
-            ) if seen.base else None
+            answer = (
+                next(
+                    seen.base.artifact_path(m.artifact_id)  # type: ignore[union-attr]
+                    for m in self.merged.values()
+                    if f"merged-{m.uid}" == pods[0] and seen.base
+                )
+                if seen.base
+                else None
+            )
         return RouteFacts(owned=True, selector=dict(self.selector), endpoints=frozenset(pods), answered_root=answer)
 
     # -- what the controller does
@@ -247,7 +253,12 @@ class World:
             about = seen.release.spec.adapters[0].version
         if action.kind is act.JobKind.VALIDATE and status.artifact:
             about = status.artifact.id
-        self.jobs[key] = Job(action.kind, action.inputs, about, JobFacts(f"{action.kind}-{action.inputs[:8]}", action.inputs, JobState.ACTIVE))
+        self.jobs[key] = Job(
+            action.kind,
+            action.inputs,
+            about,
+            JobFacts(action.kind, f"{action.kind}-{action.inputs[:8]}", action.inputs, JobState.ACTIVE),
+        )
 
     def end_job(self, key: tuple[act.JobKind, str], outcome: str) -> None:
         job = self.jobs[key]
@@ -282,7 +293,7 @@ class World:
     def _load(self, pod: BasePod, name: str, digest: str, path: str) -> bool:
         if hex_of(digest) not in path:
             raise Broken("7: a version is loaded from a path that is not its own")
-        if len(pod.adapters) >= (self.base.max_cpu_loras if self.base else 0) and name not in pod.adapters:
+        if len(pod.adapters) >= self.slots and name not in pod.adapters:
             raise Broken(f"a load on {pod.name} would evict another adapter")
         if hex_of(digest) in pod.refuses:
             pod.failure = LoadFailure(digest, "no", True, self.now)
@@ -292,12 +303,14 @@ class World:
 
     def _LoadAdapter(self, action: act.LoadAdapter, seen: Snapshot) -> None:
         if pod := self._pod(action.pod):
-            if action.engine_name not in pod.adapters and len(pod.adapters) >= (self.base.max_cpu_loras if self.base else 0):
+            if action.engine_name not in pod.adapters and len(pod.adapters) >= (
+                self.base.max_cpu_loras if self.base else 0
+            ):
                 return
             self._load(pod, action.engine_name, action.digest, action.path)
 
     def _StageAdapter(self, action: act.StageAdapter, seen: Snapshot) -> None:
-        if (pod := self._pod(action.pod)) and len(pod.adapters) < (self.base.max_cpu_loras if self.base else 0):
+        if (pod := self._pod(action.pod)) and len(pod.adapters) < self.slots:
             self._load(pod, action.engine_name, action.digest, action.path)
 
     def _ReplaceAdapter(self, action: act.ReplaceAdapter, seen: Snapshot) -> None:
@@ -340,7 +353,11 @@ class World:
             return
         if pod.label is not None and "@" not in action.engine_name:
             return  # act's guard
-        if pod.unrouted_at is not None and "@" not in action.engine_name and self.now - pod.unrouted_at < timedelta(seconds=5):
+        if (
+            pod.unrouted_at is not None
+            and "@" not in action.engine_name
+            and self.now - pod.unrouted_at < timedelta(seconds=5)
+        ):
             raise Broken("4: unloaded before the delay was over")
         pod.adapters.pop(action.engine_name, None)
 
@@ -383,7 +400,12 @@ class World:
                 raise Broken("5: traffic to a rejected artifact")
         elif backend.id not in self.proven_adapters:
             raise Broken("1: the route points at an adapter that never answered")
-        if self.selector and self.routed_pods() and not self.routed_pods(selector) and not self._just_died(seen, backend):
+        if (
+            self.selector
+            and self.routed_pods()
+            and not self.routed_pods(selector)
+            and not self._just_died(seen, backend)
+        ):
             raise Broken("1: the route was moved from a backend that answers to one that does not")
         if self.selector and (old := self.selector.get("adapterrelease.dev/artifact")) and self.selector != selector:
             for artifact_id in self.merged:
@@ -392,12 +414,6 @@ class World:
         if backend.kind is BackendKind.ARTIFACT:
             self.left_route_at.pop(backend.id, None)
         self.selector = selector
-
-    def _just_died(self, seen: Snapshot, backend: Backend) -> bool:
-        """It answered when the controller looked."""
-        from controller.domain.backends import can_answer
-
-        return can_answer(seen, backend)
 
     # -- what happens to it
     def crash_container(self, name: str) -> None:

@@ -19,7 +19,10 @@ Fault = Callable[["Connection"], None]
 
 @dataclass
 class Rule:
-    """The fault hits requests of this method whose path matches and whose body has this text, `times` times or for ever, after `skip` of them."""
+    """The fault hits requests of this method whose path matches and whose body has this text.
+
+    All of them, or `times` of them, after the first `skip`.
+    """
 
     fault: Fault
     method: str | None

@@ -209,11 +209,11 @@ WATCH_FAULTS: list[Callable[..., Any]] = [
 def test_a_broken_watch_costs_few_requests_and_converges(
     api: ApiServer, client: KubeClient, fault: faults.Fault
 ) -> None:
-    api.inject(fault, watch=True, times=3)
+    api.inject(fault, watch=True, times=2)
     with watching(client) as pods:
         api.wait_for_requests(1, watch=True)
         add(api, "a")
-        api.wait_for_requests(4, watch=True)  # three broken ones and one that works
+        api.wait_for_requests(3, watch=True)  # two broken ones and one that works
         add(api, "b")
         pods.wait_for("added", "b", "")
         assert pods.names() == ["a", "b"]

@@ -225,6 +225,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.owed.add(key)
 
     def delay(self, key: str, seconds: float) -> None:
+        self.promote()
         at = self.clock() + seconds
         self.later[key] = min(at, self.later.get(key, at))
 
@@ -288,12 +289,12 @@ class QueueMachine(RuleBasedStateMachine):
         for key in sorted(self.held):
             self.queue.done(key)
         came = set()
-        while (key := taken(self.queue)) is not None:
-            came.add(key)
-            self.queue.done(key)
+        while (ready := taken(self.queue)) is not None:
+            came.add(ready)
+            self.queue.done(ready)
         assert came == self.owed
         self.queue.shut_down()
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestQueueMachine.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

@@ -1,0 +1,78 @@
+"""What each reason of a failed job means and what to do. They reach the conditions as the job wrote them.
+
+Must not know: the jobs; a test compares the names with those that controller/job gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_NEW_VERSION = "Repair the adapter and give it a new version and source."
+
+# Reason -> (meaning, what to do).
+JOB_FAILURES: Mapping[str, tuple[str, str]] = {
+    # the adapter
+    "UnsupportedFormat": ("Not a PEFT adapter in safetensors, or a link that leads out of it.", _NEW_VERSION),
+    "InvalidConfig": ("adapter_config.json does not fit the tensors.", _NEW_VERSION),
+    "BaseMismatch": (
+        "The adapter's layers, modules or shapes are not the base's. vLLM would load it and answer nonsense.",
+        "Use an adapter that was trained on this base.",
+    ),
+    "IncompleteTensors": ("Tensors that the config promises are missing.", _NEW_VERSION),
+    "NonFiniteWeights": (
+        "NaN or Inf in the weights. One such adapter spoils answers of every model on its server.",
+        _NEW_VERSION,
+    ),
+    "RankTooHigh": (
+        "The rank is over the server's --max-lora-rank.",
+        "Raise --max-lora-rank of the base, or train with a lower rank.",
+    ),
+    "NotServableDynamically": (
+        "vLLM cannot serve DoRA, bias or modules_to_save without a merge.",
+        "Train without them.",
+    ),
+    "DigestMismatch": (
+        "The files are not the ones that were pinned or imported.",
+        "Correct the pin, or find out who changed the files; then import again.",
+    ),
+    # sources
+    "SourceNotFound": ("There is nothing at the source.", "Correct source.uri."),
+    "SourceInvalid": (
+        "The source is not what was expected there: a directory, a file, a sound archive.",
+        "Correct it.",
+    ),
+    "SourceForbidden": (
+        "The source lies where no job may read: outside its claim, on the node itself, or not behind https.",
+        "Correct source.uri.",
+    ),
+    "SourceTooLarge": ("The source is larger than an import may be.", "Is it the adapter, or a whole model?"),
+    "SourceUnavailable": ("Transient: the source does not answer, or was cut off.", "Wait; else look at its server."),
+    # the build
+    "BaseNotFound": ("The base model is not where the base's Deployment says.", "Put it into the store."),
+    "InvalidBase": (
+        "The base model cannot be merged into: unreadable, without tensors, or quantized already.",
+        "Serve the unquantized base model; the result is quantized afterwards.",
+    ),
+    "UnsupportedDevice": ("The merge cannot run on this device.", "Set build.merge.device: auto."),
+    "InvalidGroupSize": ("groupSize does not divide the input size of a layer.", "Choose a smaller one."),
+    "InvalidCalibration": ("The calibration data are unreadable, too few, or of no use to the model.", "Repair them."),
+    "InsufficientMemory": ("The pod has too little memory for the build.", "Raise it in build.podTemplate."),
+    "InsufficientDisk": ("Transient: the store has too little room.", "Remove artifacts, or enlarge the store."),
+    "ToolMissing": ("The job's image lacks a program or library that the build needs.", "Use the released image."),
+    "StoreCorrupted": (
+        "A directory in the store is not what it was when it was published: somebody changed it.",
+        "Remove what the message names; the controller makes it again.",
+    ),
+    "AlreadyRunning": ("Transient: another job works on the same artifact.", "Wait."),
+    # the validation
+    "InvalidSuite": ("A line of the suite is no example.", "Repair the suite; the message has the line."),
+    "EmptySuite": ("The suite has no examples: nothing would be proven.", "Fill it."),
+    "EndpointUnreachable": ("Transient: the adapter or the artifact does not answer.", "Wait; else read its log."),
+    "ModelNotServed": ("The endpoint answers, but not for this model.", "Wait; else read the log of its pods."),
+    # the job itself
+    "DiskFull": ("Transient: the volume is full.", "Remove artifacts, or enlarge the store."),
+    "StorageError": ("Transient: the volume gave an error.", "Look at the node and at the volume."),
+    "Terminated": ("Transient: the job was asked to stop, as when its node drains.", "Nothing: a retry goes on."),
+    "InvalidContract": ("Controller and job image do not fit together.", "Use the same version of both."),
+    "ResultTooLong": ("The result does not fit into a termination message.", "Report it: this is a bug."),
+}

@@ -1,0 +1,72 @@
+"""Carrying out a plan: one method for each action, found by the action's type."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from controller.domain import actions
+from controller.domain.actions import Action
+from controller.errors import AdapterReleaseError, LeadershipLost
+from controller.reconcile.act_objects import ObjectActions
+from controller.reconcile.act_pods import PodActions
+from controller.reconcile.turn import StaleRelease, Turn
+
+log = logging.getLogger(__name__)
+
+Act = Callable[[Action, Turn], None]
+
+# Nothing tells the controller that these are done: it has to look again by itself, and soon.
+_UNSEEN = (actions.LoadAdapter, actions.StageAdapter, actions.ReplaceAdapter, actions.UnloadAdapter)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`unseen`: something was done of which no event will come."""
+
+    errors: tuple[AdapterReleaseError, ...] = ()
+    unseen: bool = False
+
+
+class Actor:
+    """`actor(action, turn)` carries out one action. Raises errors of the project's tree."""
+
+    def __init__(self, objects: ObjectActions, pods: PodActions) -> None:
+        self._methods: Mapping[type[Action], Callable[[Any, Turn], None]] = {
+            actions.AddFinalizer: objects.add_finalizer,
+            actions.RemoveFinalizer: objects.remove_finalizer,
+            actions.EnsureJob: objects.ensure_job,
+            actions.EnsureAdapterService: objects.ensure_adapter_service,
+            actions.EnsureMerged: objects.ensure_merged,
+            actions.DeleteMerged: objects.delete_merged,
+            actions.SwitchRoute: objects.switch_route,
+            actions.LoadAdapter: pods.load,
+            actions.StageAdapter: pods.stage,
+            actions.ReplaceAdapter: pods.replace,
+            actions.ProbeAndLabel: pods.probe_and_label,
+            actions.RemoveLabel: pods.remove_label,
+            actions.UnloadAdapter: pods.unload,
+        }
+
+    def __call__(self, action: Action, turn: Turn) -> None:
+        self._methods[type(action)](action, turn)
+
+
+def carry_out(plan_actions: Sequence[Action], turn: Turn, act: Act) -> Outcome:
+    """All of them in order, each whatever became of the others. StaleRelease and LeadershipLost end it at once."""
+    errors: list[AdapterReleaseError] = []
+    unseen = False
+    for action in plan_actions:
+        kind = type(action).__name__
+        try:
+            log.info("%s", action.why, extra={"action": kind})
+            act(action, turn)
+            unseen = unseen or isinstance(action, _UNSEEN)
+        except (StaleRelease, LeadershipLost):
+            raise
+        except AdapterReleaseError as error:
+            log.warning("%s failed: %s", kind, error.message, extra={"action": kind, "reason": error.reason})
+            errors.append(error)
+    return Outcome(tuple(errors), unseen)

@@ -1,0 +1,163 @@
+"""Actions on Kubernetes objects: finalizer, jobs, merged Deployments, Services, the route.
+
+Each can be repeated, and none takes over an object that is somebody else's. Must not know: when any of it is right.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from controller.api.status import BackendKind
+from controller.api.v1alpha1 import ARTIFACT_LABEL, FINALIZER, RELEASE_LABEL
+from controller.domain.actions import (
+    AddFinalizer,
+    DeleteMerged,
+    EnsureAdapterService,
+    EnsureJob,
+    EnsureMerged,
+    JobKind,
+    RemoveFinalizer,
+    SwitchRoute,
+)
+from controller.domain.snapshot import artifact_label
+from controller.errors import AlreadyExists, Conflict, NotFound, PermanentError, TransientError
+from controller.reconcile.act_pods import StillRouted
+from controller.reconcile.caches import RELEASES
+from controller.reconcile.jobs import JOB_NAME_LABEL, job_facts
+from controller.reconcile.objects.jobs import contract_map, job
+from controller.reconcile.objects.merged import merged_deployment
+from controller.reconcile.objects.metadata import is_ours
+from controller.reconcile.objects.services import adapter_service, preview_service, route
+from controller.reconcile.pods import condition
+from controller.reconcile.turn import Fence, StaleRelease, Turn
+from controller.runtime.client import KubeClient
+from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES, Resource
+
+Json = dict[str, Any]
+
+FIELD_MANAGER = "adapterrelease"
+
+
+class ServiceNameTaken(PermanentError):  # noqa: N818 - the reason that users read
+    default_reason = "ServiceNameTaken"
+
+
+class NameInUse(TransientError):  # noqa: N818
+    """An object of somebody else, or of a release of the same name that is just being collected."""
+
+    default_reason = "NameInUse"
+
+
+class TargetNotReady(TransientError):  # noqa: N818
+    """Refused: the route would lead nowhere."""
+
+    default_reason = "TargetNotReady"
+
+
+class ObjectActions:
+    def __init__(self, client: KubeClient, fence: Fence, job_image: str, job_service_account: str = "") -> None:
+        self._client = client
+        self._fence = fence
+        self._job_image = job_image
+        self._job_service_account = job_service_account
+
+    def add_finalizer(self, action: AddFinalizer, turn: Turn) -> None:
+        self._set_finalizers(turn, [*turn.snapshot.release.metadata.finalizers, FINALIZER])
+
+    def remove_finalizer(self, action: RemoveFinalizer, turn: Turn) -> None:
+        with suppress(NotFound):
+            self._set_finalizers(turn, [f for f in turn.snapshot.release.metadata.finalizers if f != FINALIZER])
+
+    def ensure_job(self, action: EnsureJob, turn: Turn) -> None:
+        artifact = turn.snapshot.release.status.artifact
+        if action.kind is JobKind.VALIDATE and artifact is not None:
+            self._point(turn, preview_service(turn.snapshot, artifact.id, turn.base.port))
+        self._create(turn, CONFIGMAPS, contract_map(action.kind, action.inputs, turn.snapshot, turn.base))
+        wanted = job(action.kind, action.inputs, turn.snapshot, turn.base, self._job_image, self._job_service_account)
+        known = self._create(turn, JOBS, wanted)
+        if known is not None and self._lost_its_result(known):
+            meta = known["metadata"]
+            self._delete(JOBS, turn, meta["name"], meta["uid"])
+
+    def ensure_adapter_service(self, action: EnsureAdapterService, turn: Turn) -> None:
+        self._point(turn, adapter_service(turn.snapshot, action.digest, turn.base.port))
+
+    def ensure_merged(self, action: EnsureMerged, turn: Turn) -> None:
+        """Once made it is not changed again: a new base template must not restart what serves."""
+        self._point(turn, preview_service(turn.snapshot, action.artifact_id, turn.base.port))
+        self._create(turn, DEPLOYMENTS, merged_deployment(turn.snapshot, turn.base, action.artifact_id, action.path))
+
+    def delete_merged(self, action: DeleteMerged, turn: Turn) -> None:
+        self._fence.check(turn)
+        with suppress(NotFound):
+            service = self._client.get(SERVICES.path(*turn.key))
+            selector = service["spec"].get("selector") or {}
+            mine = {RELEASE_LABEL: turn.snapshot.name, ARTIFACT_LABEL: artifact_label(action.artifact_id)}
+            if selector.items() >= mine.items():
+                raise StillRouted(f"the route selects {action.deployment}: it is not deleted")
+        self._delete(DEPLOYMENTS, turn, action.deployment, action.uid)
+
+    def switch_route(self, action: SwitchRoute, turn: Turn) -> None:
+        wanted = route(turn.snapshot, action.backend, turn.base.port)
+        self._fence.check(turn)
+        if not self._has_ready_pod(turn, wanted["spec"]["selector"]):
+            what = "base pod with the adapter" if action.backend.kind is BackendKind.ADAPTER else "merged pod"
+            raise TargetNotReady(f"no {what} is ready: the route stays where it is")
+        self._point(turn, wanted)
+
+    def _set_finalizers(self, turn: Turn, finalizers: list[str]) -> None:
+        patch = {"metadata": {"resourceVersion": turn.resource_version, "finalizers": finalizers}}
+        try:
+            answer = self._client.merge_patch(RELEASES.path(*turn.key), patch)
+        except Conflict as error:
+            raise StaleRelease(f"release {turn.key} has changed since it was observed") from error
+        turn.resource_version = answer["metadata"]["resourceVersion"]
+
+    def _create(self, turn: Turn, resource: Resource, wanted: Json) -> Json | None:
+        """None: created. Else ours, as it is there already."""
+        namespace, name = turn.key.namespace, wanted["metadata"]["name"]
+        try:
+            self._client.create(resource.path(namespace), wanted)
+            return None
+        except AlreadyExists:
+            known = self._client.get(resource.path(namespace, name))
+        if not is_ours(known, turn.snapshot.release) or "deletionTimestamp" in known["metadata"]:
+            raise NameInUse(f"{resource.kind} {name} belongs to somebody else, or is just being deleted")
+        return known
+
+    def _delete(self, resource: Resource, turn: Turn, name: str, uid: str) -> None:
+        """Done, too, when there is none, or another one of that name."""
+        with suppress(NotFound, Conflict):
+            self._client.delete(resource.path(turn.key.namespace, name), uid=uid)
+
+    def _point(self, turn: Turn, wanted: Json) -> None:
+        """Make the Service, or change its selector and ports if it is ours."""
+        namespace, name = turn.key.namespace, wanted["metadata"]["name"]
+        path = SERVICES.path(namespace, name)
+        try:
+            known = self._client.get(path)
+        except NotFound:
+            self._create(turn, SERVICES, wanted)
+            return
+        if not is_ours(known, turn.snapshot.release):
+            raise ServiceNameTaken(
+                f"Service {name} in namespace {namespace} belongs to somebody else: rename it or the release"
+            )
+        # The uid makes it fail if the Service was deleted and made again by somebody else in between.
+        meta = {**wanted["metadata"], "uid": known["metadata"]["uid"]}
+        self._client.apply(path, {**wanted, "metadata": meta}, FIELD_MANAGER)
+
+    def _has_ready_pod(self, turn: Turn, selector: dict[str, str]) -> bool:
+        query = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
+        pods, _ = self._client.list(PODS.path(turn.key.namespace), label_selector=query)
+        return any(condition(p, "Ready") == "True" and "deletionTimestamp" not in p["metadata"] for p in pods)
+
+    def _lost_its_result(self, known: Json) -> bool:
+        """It succeeded, but its pods and with them the result are gone: only running it again brings that back."""
+        if condition(known, "Complete") != "True":
+            return False
+        meta = known["metadata"]
+        query = f"{JOB_NAME_LABEL}={meta['name']}"
+        pods, _ = self._client.list(PODS.path(meta["namespace"]), label_selector=query)
+        return job_facts(known, pods) is None

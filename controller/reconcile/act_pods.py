@@ -1,0 +1,197 @@
+"""Actions on one base pod: load, prove, label, take out of the route, unload, replace.
+
+Each can be repeated. All that is asked of one vLLM server between looking and changing is done under a lock, because
+other releases on the same base fill the same slots. Must not know: when any of it is right.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any
+from weakref import WeakValueDictionary
+
+from controller.domain.actions import (
+    LoadAdapter,
+    ProbeAndLabel,
+    RemoveLabel,
+    ReplaceAdapter,
+    StageAdapter,
+    UnloadAdapter,
+)
+from controller.domain.snapshot import LoadFailure, PodFacts
+from controller.engine.errors import EngineTroubled, NameTaken, UnknownAdapter
+from controller.errors import AdapterReleaseError, NotFound, PermanentError, TransientError
+from controller.reconcile.engines import Engine, Engines
+from controller.reconcile.failures import LoadFailures
+from controller.reconcile.pods import UNROUTED_ANNOTATION_PREFIX, container_status
+from controller.reconcile.turn import Fence, StalePod, Turn
+from controller.runtime.client import KubeClient
+from controller.runtime.resources import PODS
+
+
+class NoFreeSlot(TransientError):  # noqa: N818 - the reason that users read
+    """vLLM would answer 200 and silently evict another adapter."""
+
+    default_reason = "NoFreeAdapterSlot"
+
+
+class StillRouted(TransientError):  # noqa: N818
+    """Refused: clients would still be sent there."""
+
+    default_reason = "StillRouted"
+
+
+class PodActions:
+    def __init__(
+        self,
+        client: KubeClient,
+        engines: Engines,
+        failures: LoadFailures,
+        fence: Fence,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._engines = engines
+        self._failures = failures
+        self._fence = fence
+        self._now = now
+        self._guard = threading.Lock()
+        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+
+    def load(self, action: LoadAdapter, turn: Turn) -> None:
+        pod = turn.pod(action.pod)
+        with self._remembering(turn, pod, action.digest), self._alone_with(pod):
+            self._load(self._engine(turn, pod), turn, action.engine_name, action.path)
+
+    def stage(self, action: StageAdapter, turn: Turn) -> None:
+        """Raises what the probe said, after the staging name is gone again."""
+        pod = turn.pod(action.pod)
+        engine = self._engine(turn, pod)
+        with self._remembering(turn, pod, action.digest), self._alone_with(pod):
+            self._load(engine, turn, action.engine_name, action.path)
+            try:
+                engine.probe(action.engine_name)
+            except AdapterReleaseError:
+                with suppress(AdapterReleaseError):
+                    engine.unload(action.engine_name)
+                raise
+
+    def replace(self, action: ReplaceAdapter, turn: Turn) -> None:
+        """Raises what went wrong, after the old version is back."""
+        pod = turn.pod(action.pod)
+        live = self._live(turn, pod)
+        engine = self._engine(turn, pod)
+        self._fence.check(turn)
+        with self._remembering(turn, pod, action.digest), self._alone_with(pod):
+            _expect(engine, action.staging_name, action.path)
+            with suppress(UnknownAdapter):
+                engine.unload(action.engine_name)
+            try:
+                self._load(engine, turn, action.engine_name, action.path)
+                engine.probe(action.engine_name)
+            except AdapterReleaseError:
+                self._put_back(engine, action)
+                raise
+        self._label(turn, pod, live, action.label)
+        with suppress(UnknownAdapter):
+            engine.unload(action.staging_name)
+
+    def probe_and_label(self, action: ProbeAndLabel, turn: Turn) -> None:
+        pod = turn.pod(action.pod)
+        live = self._live(turn, pod)  # before the probe: a restart in between changes its resourceVersion
+        engine = self._engine(turn, pod)
+        with self._remembering(turn, pod, action.digest):
+            _expect(engine, action.engine_name, action.path)
+            engine.probe(action.engine_name)
+        self._label(turn, pod, live, action.label)
+
+    def remove_label(self, action: RemoveLabel, turn: Turn) -> None:
+        pod = turn.pod(action.pod)
+        when = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        name = turn.snapshot.name
+        patch = {
+            "uid": pod.uid,
+            "labels": {turn.snapshot.loaded_label: None},
+            "annotations": {UNROUTED_ANNOTATION_PREFIX + name: when},
+        }
+        with suppress(NotFound):
+            self._client.merge_patch(PODS.path(turn.key.namespace, pod.name), {"metadata": patch})
+
+    def unload(self, action: UnloadAdapter, turn: Turn) -> None:
+        pod = turn.pod(action.pod)
+        live = self._live(turn, pod)
+        labelled = turn.snapshot.loaded_label in (live["metadata"].get("labels") or {})
+        if labelled and action.engine_name == turn.snapshot.model_name:
+            raise StillRouted(f"pod {pod.name} is in the route: {action.engine_name} is not unloaded there")
+        self._fence.check(turn)
+        with self._alone_with(pod), suppress(UnknownAdapter):
+            self._engine(turn, pod).unload(action.engine_name)
+
+    def _load(self, engine: Engine, turn: Turn, name: str, path: str) -> None:
+        adapters = {n: m.root for n, m in engine.models().items() if m.parent is not None}
+        if name in adapters:
+            if adapters[name] != path:
+                raise NameTaken(f"{name} is loaded from {adapters[name]}, not from {path}")
+            return
+        slots = turn.base.max_cpu_loras
+        if len(adapters) >= slots:
+            raise NoFreeSlot(f"the server holds {len(adapters)} adapters of {slots} (--max-cpu-loras)")
+        engine.load(name, path)
+        _expect(engine, name, path)
+
+    def _put_back(self, engine: Engine, action: ReplaceAdapter) -> None:
+        with suppress(AdapterReleaseError):
+            engine.unload(action.engine_name)
+        engine.load(action.engine_name, action.old_path)
+
+    def _label(self, turn: Turn, pod: PodFacts, live: dict[str, Any], value: str) -> None:
+        patch = {
+            "uid": pod.uid,
+            "resourceVersion": live["metadata"]["resourceVersion"],
+            "labels": {turn.snapshot.loaded_label: value},
+            "annotations": {UNROUTED_ANNOTATION_PREFIX + turn.snapshot.name: None},
+        }
+        self._client.merge_patch(PODS.path(turn.key.namespace, pod.name), {"metadata": patch})
+
+    def _live(self, turn: Turn, pod: PodFacts) -> dict[str, Any]:
+        """The pod as it is now, if it is still the container that was observed."""
+        try:
+            live = self._client.get(PODS.path(turn.key.namespace, pod.name))
+        except NotFound as error:
+            raise StalePod(f"pod {pod.name} is gone") from error
+        own = container_status(live, turn.base.container)
+        if (live["metadata"]["uid"], own.get("containerID", "")) != (pod.uid, pod.container_id):
+            raise StalePod(f"pod {pod.name} was replaced or its container restarted")
+        return live
+
+    def _engine(self, turn: Turn, pod: PodFacts) -> Engine:
+        return self._engines.in_pod(pod, turn.base, turn.key.namespace)
+
+    @contextmanager
+    def _alone_with(self, pod: PodFacts) -> Iterator[None]:
+        with self._guard:
+            lock = self._locks.setdefault(pod.uid, threading.Lock())
+        with lock:
+            yield
+
+    @contextmanager
+    def _remembering(self, turn: Turn, pod: PodFacts, digest: str) -> Iterator[None]:
+        """Keep what vLLM said, for the next plan: a refused load must not be tried again in the same container."""
+        try:
+            yield
+        except AdapterReleaseError as error:
+            permanent = isinstance(error, PermanentError)
+            failure = LoadFailure(digest, error.message, permanent, self._now())
+            self._failures.record(turn.key, pod.uid, pod.container_id, failure)
+            raise
+        self._failures.clear(turn.key, pod.uid, pod.container_id)
+
+
+def _expect(engine: Engine, name: str, path: str) -> None:
+    """Whether the server lists the adapter with this very root. A 200 to a load is not enough."""
+    found = engine.models().get(name)
+    if found is None or found.root != path:
+        raise EngineTroubled(f"vLLM lists {name} with root {found.root if found else None}, not {path}")

@@ -1,0 +1,66 @@
+"""Facts about a merged Deployment: its pods, since when it is away and why, its counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from controller.api.status import Counters
+from controller.domain.snapshot import MergedFacts, PodFacts
+from controller.engine.metrics import RequestCounters
+from controller.reconcile.objects.metadata import ARTIFACT_ANNOTATION
+from controller.reconcile.pods import condition, condition_of, parse_time, trouble_of
+
+Json = Mapping[str, Any]
+
+_SHORT_ID = 12
+
+
+def merged_facts(
+    deployment: Json, pods: Sequence[Json], facts: Sequence[PodFacts], counters: Counters | None
+) -> MergedFacts:
+    """`facts` are of `pods`, in the same order."""
+    meta, status = deployment["metadata"], deployment.get("status") or {}
+    away = condition_of(deployment, "Available")
+    since = away.get("lastTransitionTime") if away and away.get("status") == "False" else None
+    replicas = deployment["spec"].get("replicas")
+    return MergedFacts(
+        name=meta["name"],
+        uid=meta["uid"],
+        artifact_id=meta["annotations"][ARTIFACT_ANNOTATION],
+        replicas=1 if replicas is None else int(replicas),
+        available=int(status.get("availableReplicas") or 0),
+        pods=tuple(facts),
+        unavailable_since=parse_time(since) if since else None,
+        counters=counters,
+        trouble=_trouble(deployment, pods),
+    )
+
+
+def sum_counters(pods: Sequence[PodFacts], read: Sequence[RequestCounters | None]) -> Counters | None:
+    """Totals over the pods' running containers; None when one of them could not be read, because a container
+    that is missing from the sum looks like one that has died."""
+    known = [c for c in read if c is not None]
+    if not known or len(known) < len(read):
+        return None
+    return Counters(
+        pods=[container_name(pod) for pod in pods],
+        requests=sum(c.requests for c in known),
+        errors=sum(c.errors for c in known),
+        latency_milliseconds=round(sum(c.latency_seconds for c in known) * 1000),
+        latency_count=sum(c.latency_count for c in known),
+    )
+
+
+def container_name(pod: PodFacts) -> str:
+    """Pod and the start of the container's id: another one after a restart, which set the counters to zero."""
+    return f"{pod.name}/{pod.container_id.rpartition('/')[2][:_SHORT_ID]}"
+
+
+def _trouble(deployment: Json, pods: Sequence[Json]) -> str:
+    """The first pod's that has any; else why there are no pods (quota, admission)."""
+    for pod in pods:
+        if condition(pod, "Ready") != "True" and (text := trouble_of(pod)):
+            return f"pod {pod['metadata']['name']}: {text}"
+    failure = condition_of(deployment, "ReplicaFailure")
+    return str(failure.get("message", "")) if failure and failure.get("status") == "True" else ""

@@ -1,0 +1,198 @@
+"""All reads about one release, into a frozen Snapshot. Not found is None; a server that cannot be asked is None.
+
+The release itself is read from the API server every time, because its status is our memory; all else comes from the
+informers' caches. vLLM is asked on each pod: a label is never taken for a proof. Must not know: what follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from controller.api.status import BackendKind, Counters, Step
+from controller.api.v1alpha1 import RELEASE_LABEL, AdapterRelease
+from controller.domain.actions import JobKind
+from controller.domain.inputs import build_inputs, import_inputs, validate_inputs
+from controller.domain.snapshot import BaseFacts, JobFacts, MergedFacts, PodFacts, Problem, RouteFacts, Snapshot
+from controller.errors import NotFound
+from controller.reconcile.base import base_facts, vllm_container
+from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
+from controller.reconcile.engines import ApiKeyNotReadable, Engine, Engines
+from controller.reconcile.failures import LoadFailures
+from controller.reconcile.jobs import JOB_NAME_LABEL, Progress, job_facts
+from controller.reconcile.merged import merged_facts, sum_counters
+from controller.reconcile.objects.metadata import (
+    ARTIFACT_ANNOTATION,
+    adapter_service_name,
+    is_ours,
+    job_name,
+    preview_service_name,
+)
+from controller.reconcile.pods import is_running, living, pod_facts
+from controller.reconcile.route import Answer, address_of, ask_route, route_facts
+from controller.runtime.client import KubeClient
+from controller.runtime.resources import Key
+
+Json = Mapping[str, Any]
+
+_PROVING = (Step.SWITCHING, Step.ROLLING_BACK)
+
+
+class Observer:
+    """Takes snapshots. Safe to use from many threads, for different releases."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        caches: Caches,
+        engines: Engines,
+        failures: LoadFailures,
+        progress: Progress,
+    ) -> None:
+        self._client = client
+        self._caches = caches
+        self._engines = engines
+        self._failures = failures
+        self._progress = progress
+
+    def observe(self, key: Key) -> Snapshot | None:
+        """None: there is no such release."""
+        try:
+            wire = self._client.get(RELEASES.path(key.namespace, key.name))
+        except NotFound:
+            return None
+        release = AdapterRelease.model_validate(wire)
+        base, api_key = self._base(release)
+        return Snapshot(
+            release=release,
+            base=base,
+            base_pods=self._base_pods(key, base, api_key),
+            import_job=self._job(release, JobKind.IMPORT, base),
+            build_job=self._job(release, JobKind.BUILD, base),
+            validate_job=self._job(release, JobKind.VALIDATE, base),
+            merged=self._merged(release, base, api_key),
+            route=self._route(release, api_key),
+            rivals=self._rivals(release),
+            services_taken=self._services_taken(release),
+        )
+
+    def _base(self, release: AdapterRelease) -> tuple[BaseFacts | None, str | None]:
+        """The facts and the API key of its servers."""
+        namespace = release.metadata.namespace
+        deployment = self._caches.deployments.get(namespace, release.spec.base_ref.name)
+        if deployment is None:
+            return None, None
+        base = base_facts(deployment)
+        try:
+            return base, self._engines.key_of(namespace, base)
+        except ApiKeyNotReadable as error:
+            problem = Problem(error.reason, error.message)
+            return replace(base, problems=(*base.problems, problem)), None
+
+    def _base_pods(self, key: Key, base: BaseFacts | None, api_key: str | None) -> tuple[PodFacts, ...]:
+        if base is None or not base.selector:
+            return ()
+        found = living(self._caches.pods.list(key.namespace, base.selector))
+        pods = [self._remember(key, pod_facts(p, base.container, key.name)) for p in found]
+        usable = [p for p in pods if p.usable]
+        questions = [partial(_adapters, self._engines.at(p.ip, base.port, api_key)) for p in usable]
+        answers = {p.uid: answer for p, answer in zip(usable, self._engines.of_all(questions), strict=True)}
+        return tuple(replace(p, adapters=answers.get(p.uid)) for p in pods)
+
+    def _remember(self, key: Key, pod: PodFacts) -> PodFacts:
+        return replace(pod, load_failure=self._failures.last(key, pod.uid, pod.container_id))
+
+    def _job(self, release: AdapterRelease, kind: JobKind, base: BaseFacts | None) -> JobFacts | None:
+        """The job for what the spec and the status ask for now."""
+        inputs = _inputs(release, kind, base)
+        if inputs is None:
+            return None
+        namespace = release.metadata.namespace
+        job = self._caches.jobs.get(namespace, job_name(release, kind, inputs))
+        if job is None or not is_ours(job, release) or "deletionTimestamp" in job["metadata"]:
+            return None
+        pods = self._caches.pods.list(namespace, {JOB_NAME_LABEL: job["metadata"]["name"]})
+        facts = job_facts(job, pods, self._progress.of(job, pods))
+        return facts if facts is not None and facts.inputs == inputs else None
+
+    def _merged(self, release: AdapterRelease, base: BaseFacts | None, api_key: str | None) -> tuple[MergedFacts, ...]:
+        namespace = release.metadata.namespace
+        found = self._caches.deployments.list(namespace, {RELEASE_LABEL: release.metadata.name})
+        mine = [d for d in found if is_ours(d, release) and "deletionTimestamp" not in d["metadata"]]
+        watched = _watched_artifact(release)
+        facts = []
+        for deployment in sorted(mine, key=lambda d: str(d["metadata"]["name"])):
+            container = str((vllm_container(deployment) or {}).get("name", ""))
+            pods = living(self._caches.pods.list(namespace, deployment["spec"]["selector"]["matchLabels"]))
+            known = [pod_facts(p, container, release.metadata.name) for p in pods]
+            counters = None
+            if base is not None and deployment["metadata"]["annotations"].get(ARTIFACT_ANNOTATION) == watched:
+                running = [k for p, k in zip(pods, known, strict=True) if is_running(p, container) and not k.deleting]
+                counters = self._counters(running, base.port, api_key)
+            facts.append(merged_facts(deployment, pods, known, counters))
+        return tuple(facts)
+
+    def _counters(self, pods: Sequence[PodFacts], port: int, api_key: str | None) -> Counters | None:
+        questions = [self._engines.at(p.ip, port, api_key).counters for p in pods]
+        return sum_counters(pods, self._engines.of_all(questions))
+
+    def _route(self, release: AdapterRelease, api_key: str | None) -> RouteFacts | None:
+        namespace, name = release.metadata.namespace, release.metadata.name
+        service = self._caches.services.get(namespace, name)
+        if service is None:
+            return None
+        slices = self._caches.endpoint_slices.list(namespace, {SERVICE_NAME_LABEL: name})
+        address = address_of(service)
+        answer = Answer()
+        if release.status.rollout.step in _PROVING and address is not None and is_ours(service, release):
+            answer = ask_route(self._engines.at(*address, api_key), release.model_name)
+        return route_facts(release, service, slices, answer)
+
+    def _rivals(self, release: AdapterRelease) -> tuple[str, ...]:
+        """Older releases with the same base and model name: two cannot have one name in one server."""
+        mine = (release.metadata.creation_timestamp, release.metadata.name)
+        return tuple(
+            sorted(
+                other["metadata"]["name"]
+                for other in self._caches.releases.list(release.metadata.namespace)
+                if other["spec"]["baseRef"]["name"] == release.spec.base_ref.name
+                and (other["spec"].get("modelName") or other["metadata"]["name"]) == release.model_name
+                and (other["metadata"].get("creationTimestamp", ""), other["metadata"]["name"]) < mine
+            )
+        )
+
+    def _services_taken(self, release: AdapterRelease) -> tuple[str, ...]:
+        names = (release.metadata.name, adapter_service_name(release), preview_service_name(release))
+        found = [(n, self._caches.services.get(release.metadata.namespace, n)) for n in names]
+        return tuple(n for n, service in found if service is not None and not is_ours(service, release))
+
+
+def _adapters(engine: Engine) -> dict[str, str]:
+    """Name -> root of the adapters; the base itself has no parent."""
+    return {name: model.root for name, model in engine.models().items() if model.parent is not None}
+
+
+def _inputs(release: AdapterRelease, kind: JobKind, base: BaseFacts | None) -> str | None:
+    """The key of the job that is wanted now; None while it has nothing to work on."""
+    if base is None or base.problems:
+        return None
+    wanted: dict[JobKind, Callable[[], str | None]] = {
+        JobKind.IMPORT: lambda: import_inputs(release, base),
+        JobKind.BUILD: lambda: (
+            build_inputs(release, base, release.status.adapter.digest) if release.status.adapter else None
+        ),
+        JobKind.VALIDATE: lambda: (
+            validate_inputs(release, release.status.artifact.id) if release.status.artifact else None
+        ),
+    }
+    return wanted[kind]()
+
+
+def _watched_artifact(release: AdapterRelease) -> str | None:
+    """Id of the artifact under observation."""
+    rollout = release.status.rollout
+    if rollout.step is not Step.OBSERVING or rollout.target is None:
+        return None
+    return rollout.target.id if rollout.target.kind is BackendKind.ARTIFACT else None
