@@ -6,17 +6,19 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 KUBE_UP = CHECKOUT / "sandbox" / "node" / "kube-up.sh"
+_UP, _FAILED = "the API server is up", "the API server is not up"
 
 
 @pytest.fixture(scope="session")
-def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def apiserver() -> Iterator[Path]:
     """Kubeconfig (admin) of a real API server with etcd, controllers and scheduler, but no node.
 
     One for the whole run, so tests use names or namespaces of their own. TEST_KUBECONFIG names one that
@@ -25,28 +27,41 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if given := os.environ.get("TEST_KUBECONFIG"):
         yield Path(given)
         return
-    run = tmp_path_factory.mktemp("apiserver") / "run"
-    environment = os.environ | {
-        "KUBE_BIN": str(_kube_binary()),
-        "KUBE_RUN": str(run),
-        "KUBE_PORT": str(_free_port()),
-    }
-    # Waits for the end of its input and then stops everything: also when this process is killed.
-    undertaker = subprocess.Popen(
-        ["bash", "-c", 'cat; exec "$0" down', KUBE_UP],
+    if not _built():
+        pytest.fail("no API server was built: run `make sandbox`")
+    # Not pytest's own directory: etcd listens on a socket in it, and a socket's path has at most 107 characters.
+    run = Path(tempfile.mkdtemp(prefix="apiserver-")) / "run"
+    environment = os.environ | {"KUBE_RUN": str(run), "KUBE_PORT": str(_free_port())}
+    # Stops everything when its input ends: also when this process is killed, and never in the midst of `up`.
+    keeper = subprocess.Popen(
+        [
+            "bash",
+            "-c",
+            f'"$0" up --no-node && echo "{_UP}" || echo "{_FAILED}"; cat; "$0" down; rmdir "$(dirname "$KUBE_RUN")"',
+            KUBE_UP,
+        ],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         env=environment,
         start_new_session=True,
     )
-    assert undertaker.stdin is not None
     try:
-        up = subprocess.run([KUBE_UP, "up", "--no-node"], env=environment, capture_output=True, text=True, check=False)
-        if up.returncode != 0:
-            pytest.fail(f"the API server did not start:\n{up.stdout}{up.stderr}")
+        assert keeper.stdout is not None
+        said = list(_until(keeper.stdout, (_UP, _FAILED)))
+        if said[-1:] != [_UP]:
+            pytest.fail("the API server did not start:\n" + "\n".join(said))
         yield run / "kubeconfig"
     finally:
-        undertaker.stdin.close()
-        undertaker.wait(timeout=60)
+        keeper.communicate(timeout=90)
+
+
+def _until(lines: Iterable[str], last: Container[str]) -> Iterator[str]:
+    for line in lines:
+        yield line.rstrip("\n")
+        if line.rstrip("\n") in last:
+            return
 
 
 @pytest.fixture(scope="session")
@@ -57,15 +72,6 @@ def kubectl_program() -> str:
     if found is None:
         pytest.fail("there is no kubectl: run `make sandbox`")
     return found
-
-
-def _kube_binary() -> Path:
-    """KUBE_BIN, or the newest that was built."""
-    if given := os.environ.get("KUBE_BIN"):
-        return Path(given)
-    if not (built := _built()):
-        pytest.fail("no API server was built: run `make sandbox`")
-    return built[0] / "kube"
 
 
 def _built() -> list[Path]:

@@ -33,6 +33,8 @@ def judge(validation: Validation, quantized: bool, result: EvaluateResult | None
     """The verdict on one artifact. Fail, where anything failed, outweighs Inconclusive."""
     if result is None:
         return Judgement(Verdict.INCONCLUSIVE, "the validation gave no result")
+    if not validation.suites:  # the API server refuses this; somebody got around it
+        return Judgement(Verdict.INCONCLUSIVE, "the validation has no suite")
     findings = [*_judge_suites(validation, quantized, result), *_judge_speed(validation, result)]
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
         if messages := [f.message for f in findings if f.verdict is verdict]:
@@ -118,9 +120,9 @@ def read_sample(observe: Observe, adapter_latency: str, last: Counters, current:
 def _failure(observe: Observe, adapter_latency: str, error_rate: Decimal, latency: Decimal | None) -> str:
     if error_rate > Decimal(observe.max_error_rate):
         return f"error rate {error_rate} is over maxErrorRate {observe.max_error_rate}"
-    ratio = Decimal(observe.max_latency_ratio)
-    if not ratio or latency is None or not adapter_latency or not Decimal(adapter_latency):
+    ratio, known = Decimal(observe.max_latency_ratio), Decimal(adapter_latency or 0)
+    if not ratio or latency is None or not known or not known.is_finite():
         return ""
-    if latency > ratio * Decimal(adapter_latency):
+    if latency > ratio * known:
         return f"mean latency {latency} s is over {ratio} times the adapter's {adapter_latency} s"
     return ""

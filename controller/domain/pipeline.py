@@ -6,6 +6,7 @@ inputs is not tried again by itself; what serves goes on serving.
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 from controller.api.reasons import Reason
@@ -298,8 +299,8 @@ def _conclude(d: Draft, artifact: ArtifactStatus, validation: Validation, inputs
 
 
 def _with_scores(artifact: ArtifactStatus, inputs: str, verdict: Verdict, result: EvaluateResult) -> ArtifactStatus:
-    def text(value: float | None) -> str:
-        return "" if value is None else f"{value:.4f}"
+    def text(value: float | None, digits: int = 4) -> str:
+        return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
     scores = [
         SuiteScore(
@@ -316,7 +317,7 @@ def _with_scores(artifact: ArtifactStatus, inputs: str, verdict: Verdict, result
             "verdict": str(verdict),
             "validation_inputs": inputs,
             "scores": scores,
-            "speedup": "" if result.speedup is None else f"{result.speedup:.2f}",
+            "speedup": text(result.speedup, 2),
             "adapter_latency_seconds": text(result.adapter_latency_seconds),
             "artifact_latency_seconds": text(result.artifact_latency_seconds),
         }

@@ -31,9 +31,7 @@ def read_counters(text: str) -> RequestCounters:
     requests = errors = latency = count = 0.0
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name == "http_requests_total" and _COMPLETIONS.fullmatch(
-                sample.labels.get("handler", "")
-            ):
+            if sample.name == "http_requests_total" and _COMPLETIONS.fullmatch(sample.labels.get("handler", "")):
                 requests += sample.value
                 errors += sample.value if sample.labels.get("status", "").startswith("5") else 0
             elif sample.name == f"{_LATENCY}_sum":

@@ -47,9 +47,7 @@ class Timeouts:
 def new_http() -> httpx.Client:
     """What all servers are asked with. Every request opens a connection of its own: a kept one may lead to a
     pod that has left the Service, or may have been closed by the server a moment ago."""
-    return httpx.Client(
-        trust_env=False, follow_redirects=False, limits=httpx.Limits(max_keepalive_connections=0)
-    )
+    return httpx.Client(trust_env=False, follow_redirects=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 class VllmClient:
@@ -72,10 +70,7 @@ class VllmClient:
         """Everything that /v1/models lists: the base under its served names, and the adapters."""
         response = self._expect_ok(self._send("GET", "/v1/models", self._timeouts.ask))
         try:
-            return {
-                card["id"]: Model(card.get("root") or "", card.get("parent"))
-                for card in _json(response)["data"]
-            }
+            return {card["id"]: Model(card.get("root") or "", card.get("parent")) for card in _json(response)["data"]}
         except (KeyError, TypeError, AttributeError) as error:
             raise EngineTroubled(f"{self._base_url}/v1/models is no list of models: {error!r}") from error
 
@@ -141,16 +136,12 @@ class VllmClient:
         except EngineUnreachable:
             return False
 
-    def _send(
-        self, method: str, path: str, timeout: float, body: Mapping[str, Any] | None = None
-    ) -> httpx.Response:
+    def _send(self, method: str, path: str, timeout: float, body: Mapping[str, Any] | None = None) -> httpx.Response:
         url = self._base_url + path
         try:
             return self._http.request(method, url, json=body, headers=self._headers, timeout=timeout)
         except httpx.TimeoutException as error:
-            raise EngineUnreachable(
-                f"{method} {url}: no answer within {timeout:g} s", reason="Timeout"
-            ) from error
+            raise EngineUnreachable(f"{method} {url}: no answer within {timeout:g} s", reason="Timeout") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise EngineUnreachable(f"{method} {url}: {error}") from error
 

@@ -52,7 +52,10 @@ class Chat:
             timeout=timeout,
             trust_env=False,  # a proxy of the environment has no place between a job and a pod
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            # uvicorn closes idle connections after 5 s: be first, or a request is lost to the race.
+            limits=httpx.Limits(
+                max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=2.0
+            ),
         )
 
     def __enter__(self) -> Chat:

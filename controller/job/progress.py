@@ -103,7 +103,8 @@ class ProgressServer:
         self._server = ThreadingHTTPServer((host, port), _handler(progress, registry))
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="progress", daemon=True)
+        serve = self._server.serve_forever
+        self._thread = threading.Thread(target=serve, args=(0.1,), name="progress", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> ProgressServer:

@@ -42,7 +42,7 @@ def main(contract: Path, termination_log: Path, progress_port: int | None) -> in
         with ExitStack() as stack:
             progress = Progress()
             if progress_port is not None:
-                stack.enter_context(ProgressServer(progress, progress_port))
+                _serve_progress(stack, progress, progress_port)
             summary = run(contract, progress)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is known: let it be written
     finally:
@@ -70,6 +70,13 @@ def run(path: Path, progress: Progress) -> Summary:
         failure = failure_of(e)
     log.error("job %s failed: %s %s: %s", kind, failure.kind, failure.reason, failure.message)
     return Summary(kind=kind, failure=failure)
+
+
+def _serve_progress(stack: ExitStack, progress: Progress, port: int) -> None:
+    try:
+        stack.enter_context(ProgressServer(progress, port))
+    except OSError as e:  # progress is a comfort, the job is the work
+        log.warning("progress is not served on port %d: %s", port, e)
 
 
 def _do(contract: Contract, progress: Progress) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from controller.domain import actions
 from controller.domain.actions import Action
-from controller.errors import AdapterReleaseError, LeadershipLost
+from controller.errors import AdapterReleaseError, LeadershipLost, PermanentError
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.act_pods import PodActions
 from controller.reconcile.turn import StaleRelease, Turn
@@ -51,7 +51,10 @@ class Actor:
         }
 
     def __call__(self, action: Action, turn: Turn) -> None:
-        self._methods[type(action)](action, turn)
+        try:
+            self._methods[type(action)](action, turn)
+        except ValueError as error:  # the builders': what the user gave makes no object
+            raise PermanentError(str(error), reason="InvalidObject") from error
 
 
 def carry_out(plan_actions: Sequence[Action], turn: Turn, act: Act) -> Outcome:

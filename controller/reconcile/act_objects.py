@@ -16,11 +16,10 @@ from controller.domain.actions import (
     EnsureAdapterService,
     EnsureJob,
     EnsureMerged,
-    JobKind,
     RemoveFinalizer,
     SwitchRoute,
 )
-from controller.domain.snapshot import artifact_label
+from controller.domain.snapshot import JobKind, artifact_label
 from controller.errors import AlreadyExists, Conflict, NotFound, PermanentError, TransientError
 from controller.reconcile.act_pods import StillRouted
 from controller.reconcile.caches import RELEASES
@@ -35,8 +34,6 @@ from controller.runtime.client import KubeClient
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES, Resource
 
 Json = dict[str, Any]
-
-FIELD_MANAGER = "adapterrelease"
 
 
 class ServiceNameTaken(PermanentError):  # noqa: N818 - the reason that users read
@@ -144,9 +141,9 @@ class ObjectActions:
             raise ServiceNameTaken(
                 f"Service {name} in namespace {namespace} belongs to somebody else: rename it or the release"
             )
-        # The uid makes it fail if the Service was deleted and made again by somebody else in between.
-        meta = {**wanted["metadata"], "uid": known["metadata"]["uid"]}
-        self._client.apply(path, {**wanted, "metadata": meta}, FIELD_MANAGER)
+        if change := _change(known["spec"], wanted["spec"]):
+            version = {name: known["metadata"][name] for name in ("uid", "resourceVersion")}
+            self._client.merge_patch(path, {"metadata": version, "spec": change})
 
     def _has_ready_pod(self, turn: Turn, selector: dict[str, str]) -> bool:
         query = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
@@ -161,3 +158,15 @@ class ObjectActions:
         query = f"{JOB_NAME_LABEL}={meta['name']}"
         pods, _ = self._client.list(PODS.path(meta["namespace"]), label_selector=query)
         return job_facts(known, pods) is None
+
+
+def _change(known: Json, wanted: Json) -> Json:
+    """The merge patch to a Service's spec; empty when it is as wanted. Labels that are selected no more go."""
+    change: Json = {}
+    selector = known.get("selector") or {}
+    if selector != wanted["selector"]:
+        change["selector"] = {**dict.fromkeys(selector), **wanted["selector"]}
+    ports = [{k: p.get(k) for k in ("name", "port", "targetPort")} for p in known.get("ports") or ()]
+    if ports != [{k: p.get(k) for k in ("name", "port", "targetPort")} for p in wanted["ports"]]:
+        change["ports"] = wanted["ports"]
+    return change

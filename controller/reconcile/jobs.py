@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 
 from controller.domain import snapshot as domain
-from controller.domain.snapshot import JobFacts, JobState, Problem
+from controller.domain.snapshot import JobFacts, JobKind, JobState, Problem
 from controller.job import summary as outcome
 from controller.reconcile.objects.jobs import PROGRESS_PORT
-from controller.reconcile.objects.metadata import INPUTS_ANNOTATION
+from controller.reconcile.objects.metadata import INPUTS_ANNOTATION, JOB_KIND_LABEL
 from controller.reconcile.objects.pod_template import JOB_CONTAINER
 from controller.reconcile.pods import condition, condition_of, container_status, is_running, trouble_of
 
@@ -37,21 +37,26 @@ class Message:
 
 def job_facts(job: Json, pods: Sequence[Json], progress: str = "") -> JobFacts | None:
     """The facts; None for a job that succeeded and whose pods are gone, with the result: it has to run again."""
-    name, inputs = job["metadata"]["name"], job["metadata"]["annotations"][INPUTS_ANNOTATION]
+    meta = job["metadata"]
+    kind, name, inputs = JobKind(meta["labels"][JOB_KIND_LABEL]), meta["name"], meta["annotations"][INPUTS_ANNOTATION]
     if condition(job, "Complete") == "True":
         message = last_message([p for p in pods if _ended(p).get("exitCode") == 0])
         if message is None:
             return None
         if message.summary is None or message.summary.result is None:
             problem = Problem("ResultMissing", f"job {name} ended well but pod {message.pod} left no result")
-            return JobFacts(name, inputs, JobState.FAILED, failure=problem)
-        return JobFacts(name, inputs, JobState.SUCCEEDED, result=_result(message.summary.result))
+            return JobFacts(kind, name, inputs, JobState.FAILED, failure=problem)
+        return JobFacts(kind, name, inputs, JobState.SUCCEEDED, result=_result(message.summary.result))
     if condition(job, "Failed") == "True":
         message = last_message(pods)
         return JobFacts(
-            name, inputs, JobState.FAILED, failure=_failure(job, pods, message.summary if message else None)
+            kind, name, inputs, JobState.FAILED, failure=_failure(job, pods, message.summary if message else None)
         )
-    return JobFacts(name, inputs, JobState.ACTIVE, progress=progress)
+    return JobFacts(kind, name, inputs, JobState.ACTIVE, progress=progress)
+
+
+def is_active(job: Json) -> bool:
+    return condition(job, "Complete") != "True" and condition(job, "Failed") != "True"
 
 
 def last_message(pods: Sequence[Json]) -> Message | None:

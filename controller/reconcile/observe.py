@@ -6,28 +6,25 @@ informers' caches. vLLM is asked on each pod: a label is never taken for a proof
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from controller.api.status import BackendKind, Counters, Step
 from controller.api.v1alpha1 import RELEASE_LABEL, AdapterRelease
-from controller.domain.actions import JobKind
-from controller.domain.inputs import build_inputs, import_inputs, validate_inputs
 from controller.domain.snapshot import BaseFacts, JobFacts, MergedFacts, PodFacts, Problem, RouteFacts, Snapshot
 from controller.errors import NotFound
 from controller.reconcile.base import base_facts, vllm_container
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
 from controller.reconcile.engines import ApiKeyNotReadable, Engine, Engines
 from controller.reconcile.failures import LoadFailures
-from controller.reconcile.jobs import JOB_NAME_LABEL, Progress, job_facts
+from controller.reconcile.jobs import JOB_NAME_LABEL, Progress, is_active, job_facts
 from controller.reconcile.merged import merged_facts, sum_counters
 from controller.reconcile.objects.metadata import (
     ARTIFACT_ANNOTATION,
     adapter_service_name,
     is_ours,
-    job_name,
     preview_service_name,
 )
 from controller.reconcile.pods import is_running, living, pod_facts
@@ -69,9 +66,7 @@ class Observer:
             release=release,
             base=base,
             base_pods=self._base_pods(key, base, api_key),
-            import_job=self._job(release, JobKind.IMPORT, base),
-            build_job=self._job(release, JobKind.BUILD, base),
-            validate_job=self._job(release, JobKind.VALIDATE, base),
+            jobs=self._jobs(release),
             merged=self._merged(release, base, api_key),
             route=self._route(release, api_key),
             rivals=self._rivals(release),
@@ -104,18 +99,15 @@ class Observer:
     def _remember(self, key: Key, pod: PodFacts) -> PodFacts:
         return replace(pod, load_failure=self._failures.last(key, pod.uid, pod.container_id))
 
-    def _job(self, release: AdapterRelease, kind: JobKind, base: BaseFacts | None) -> JobFacts | None:
-        """The job for what the spec and the status ask for now."""
-        inputs = _inputs(release, kind, base)
-        if inputs is None:
-            return None
+    def _jobs(self, release: AdapterRelease) -> tuple[JobFacts, ...]:
+        """All jobs that were made for this release, old ones included; which one counts is for the plan to say."""
         namespace = release.metadata.namespace
-        job = self._caches.jobs.get(namespace, job_name(release, kind, inputs))
-        if job is None or not is_ours(job, release) or "deletionTimestamp" in job["metadata"]:
-            return None
-        pods = self._caches.pods.list(namespace, {JOB_NAME_LABEL: job["metadata"]["name"]})
-        facts = job_facts(job, pods, self._progress.of(job, pods))
-        return facts if facts is not None and facts.inputs == inputs else None
+        facts = []
+        for job in self._caches.jobs.list(namespace, {RELEASE_LABEL: release.metadata.name}):
+            if is_ours(job, release) and "deletionTimestamp" not in job["metadata"]:
+                pods = self._caches.pods.list(namespace, {JOB_NAME_LABEL: job["metadata"]["name"]})
+                facts.append(job_facts(job, pods, self._progress.of(job, pods) if is_active(job) else ""))
+        return tuple(sorted((f for f in facts if f is not None), key=lambda f: f.name))
 
     def _merged(self, release: AdapterRelease, base: BaseFacts | None, api_key: str | None) -> tuple[MergedFacts, ...]:
         namespace = release.metadata.namespace
@@ -172,22 +164,6 @@ class Observer:
 def _adapters(engine: Engine) -> dict[str, str]:
     """Name -> root of the adapters; the base itself has no parent."""
     return {name: model.root for name, model in engine.models().items() if model.parent is not None}
-
-
-def _inputs(release: AdapterRelease, kind: JobKind, base: BaseFacts | None) -> str | None:
-    """The key of the job that is wanted now; None while it has nothing to work on."""
-    if base is None or base.problems:
-        return None
-    wanted: dict[JobKind, Callable[[], str | None]] = {
-        JobKind.IMPORT: lambda: import_inputs(release, base),
-        JobKind.BUILD: lambda: (
-            build_inputs(release, base, release.status.adapter.digest) if release.status.adapter else None
-        ),
-        JobKind.VALIDATE: lambda: (
-            validate_inputs(release, release.status.artifact.id) if release.status.artifact else None
-        ),
-    }
-    return wanted[kind]()
 
 
 def _watched_artifact(release: AdapterRelease) -> str | None:

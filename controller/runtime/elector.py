@@ -189,7 +189,7 @@ class Elector:
                 self._changed.wait_for(lambda: self._finished, max(0.0, pause - (self._clock() - started)))
 
     def _acquire(self) -> None:
-        record = self._lease.read(self._renew_deadline)
+        record = self._lease.read(self._renew_deadline / 2)
         if record is None:
             self._seen = None
         elif self._seen is None or record.resource_version != self._seen.resource_version:
@@ -198,7 +198,7 @@ class Elector:
             self._seen, self._seen_at = record, self._clock()
         if record is None or not self._held_by_another(record):
             sent = self._clock()
-            self._keep(self._lease.take(record, self._renew_deadline), sent)
+            self._keep(self._lease.take(record, self._renew_deadline / 2), sent)
 
     def _held_by_another(self, record: LeaseRecord) -> bool:
         """Counted from when we saw it change, by our clock: the times in a Lease are another machine's."""
@@ -212,6 +212,7 @@ class Elector:
             log.error("another process holds the lease", extra={"holder": record.holder})
             with self._changed:
                 self._deadline = None
+                self._finished = True  # not to be won again by a run that others have seen end
                 self._changed.notify_all()
             return
         sent = self._clock()
@@ -221,7 +222,8 @@ class Elector:
             self._keep(self._lease.renew(record, self._patience()), sent)
 
     def _patience(self) -> float:
-        return max(0.001, self.remaining())
+        """For one request: short enough that after one which hangs another can still save the leadership."""
+        return max(0.001, min(self.remaining(), self._renew_deadline / 2))
 
     def _keep(self, record: LeaseRecord, sent: float) -> None:
         """A write has succeeded: lead until `renew_deadline` after it was sent."""
@@ -232,4 +234,4 @@ class Elector:
                 self._deadline = sent + self._renew_deadline
                 self._changed.notify_all()
         if late and not self._led:  # stop() came first: nobody works under this Lease
-            self._give_back(record, self._renew_deadline)
+            self._give_back(record, self._renew_deadline / 2)

@@ -80,7 +80,7 @@ class LeaseClient:
         if seen is None:
             lease = self._lease(self._metadata, self._spec(self._identity, self._seconds, 0, now, now))
             return LeaseRecord.of(self._client.create(self._collection, lease, timeout=timeout))
-        transitions = seen.transitions + (1 if seen.holder else 0)
+        transitions = seen.transitions + (1 if seen.holder != self._identity else 0)
         return self._write(seen, self._spec(self._identity, self._seconds, transitions, now, now), timeout)
 
     def renew(self, seen: LeaseRecord, timeout: float) -> LeaseRecord:

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 NO_STATUS = frozenset({"configmaps", "secrets", "leases", "events", "endpointslices", "serviceaccounts"})
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """An answer with a Status."""
 
     def __init__(self, code: int, reason: str, message: str, details: Json | None = None) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from kubernetes.client.configuration import Configuration
 
 from controller.errors import (
     AlreadyExists,
@@ -28,6 +30,7 @@ from controller.errors import (
 from controller.runtime.client import KubeClient
 from controller.runtime.metrics import REGISTRY
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, LEASES, PODS, Key, Resource, key_of
+from controller.runtime.transport import Transport
 from tests.fakes import faults
 from tests.fakes.apiserver import ApiServer
 
@@ -204,6 +207,37 @@ def test_requests_are_counted_by_code(api: ApiServer, client: KubeClient) -> Non
         client.get(SETTINGS)
     for code in ("404", "<error>"):
         assert REGISTRY.get_sample_value("rest_client_requests_total", {**labels, "code": code}) == 1
+
+
+def test_a_token_that_rotates_is_read_again(api: ApiServer) -> None:
+    tokens = iter(["one", "two"])
+
+    def refresh(configuration: Any) -> None:
+        configuration.api_key["BearerToken"] = "bearer " + next(tokens) + "\n"
+
+    configuration: Any = Configuration()
+    configuration.host = api.url
+    configuration.refresh_api_key_hook = refresh
+    client = KubeClient(Transport(configuration, "tests"))
+    for _ in range(2):
+        client.list(PODS.path())
+    with pytest.raises(StopIteration):
+        client.list(PODS.path())
+    client.close()
+    assert [request.token for request in api.requests] == ["bearer one", "bearer two"]
+
+
+def test_credentials_that_cannot_be_read_are_transient(api: ApiServer) -> None:
+    def refresh(configuration: Any) -> None:
+        raise FileNotFoundError("token")
+
+    configuration: Any = Configuration()
+    configuration.host = api.url
+    configuration.refresh_api_key_hook = refresh
+    with pytest.raises(ConnectionLost) as caught:
+        KubeClient(Transport(configuration, "tests")).list(PODS.path())
+    assert caught.value.reason == "CredentialsLost"
+    assert api.requests == []
 
 
 def test_a_kubeconfig_gives_server_token_and_namespace(api: ApiServer, tmp_path: Path) -> None:

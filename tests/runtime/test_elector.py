@@ -215,6 +215,17 @@ def test_a_short_outage_does_not_end_leadership(api: ApiServer, candidate: Candi
     assert a.result == [True]
 
 
+def test_one_renewal_that_hangs_does_not_end_leadership(api: ApiServer, candidate: Candidates) -> None:
+    """Half the deadline for each request, as in client-go: the next one goes over another connection."""
+    a = candidate("a", lease_duration=5, renew_deadline=4, retry_period=0.1).start()
+    a.wait_for("started")
+    api.inject(faults.hang, method="PUT", times=1)
+    api.wait_for_requests(api.count("PUT") + 4, "PUT")
+    assert a.elector.still_leading()
+    a.stop()
+    assert a.result == [True]
+
+
 def test_a_lost_answer_to_a_renewal_that_happened_does_not_end_leadership(
     api: ApiServer, candidate: Candidates
 ) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from controller.api import v1alpha1 as api
-from controller.domain.actions import JobKind
-from controller.domain.snapshot import BaseFacts, Snapshot
+from controller.domain.snapshot import BaseFacts, JobKind, Snapshot
 from controller.job import contract
 from controller.reconcile.arguments import arguments_of
 from controller.reconcile.base import container_in

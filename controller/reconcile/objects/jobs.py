@@ -7,8 +7,7 @@ from typing import Any
 
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import AdapterRelease
-from controller.domain.actions import JobKind
-from controller.domain.snapshot import BaseFacts, Snapshot
+from controller.domain.snapshot import BaseFacts, JobKind, Snapshot
 from controller.reconcile.objects.contracts import contract_for
 from controller.reconcile.objects.metadata import (
     INPUTS_ANNOTATION,

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.api.v1alpha1 import API_VERSION, ARTIFACT_LABEL, GROUP, KIND, RELEASE_LABEL, AdapterRelease
-from controller.domain.actions import JobKind
-from controller.domain.snapshot import SHORT, artifact_label
+from controller.domain.snapshot import SHORT, JobKind, artifact_label
 
 Json = dict[str, Any]
 

@@ -12,8 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from controller.api.v1alpha1 import AdapterRelease, Source
-from controller.domain.actions import JobKind
-from controller.domain.snapshot import BaseFacts
+from controller.domain.snapshot import BaseFacts, JobKind
 from controller.reconcile.arguments import env_of
 from controller.reconcile.base import container_in
 from controller.reconcile.volumes import Mounted, claims_of, holding, hub_cache

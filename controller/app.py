@@ -1,0 +1,184 @@
+"""The composition root of the operator: the only place that builds clients and starts threads.
+
+Every replica keeps warm caches and answers probes; the one that leads works. A leader that loses its Lease stops its
+workers and the process ends, so that the kubelet starts a fresh one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import ParamSpec, TypeVar
+
+import httpx
+
+from controller.domain.plan import plan
+from controller.engine.vllm import Timeouts, new_http
+from controller.reconcile.act import Actor
+from controller.reconcile.act_objects import ObjectActions
+from controller.reconcile.act_pods import PodActions
+from controller.reconcile.engines import ApiKeys, Engines
+from controller.reconcile.failures import LoadFailures
+from controller.reconcile.informers import Informers
+from controller.reconcile.jobs import Progress
+from controller.reconcile.observe import Observer
+from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.status import StatusWriter
+from controller.reconcile.turn import Fence
+from controller.runtime import logs
+from controller.runtime.client import KubeClient
+from controller.runtime.elector import Elector
+from controller.runtime.events import EventRecorder
+from controller.runtime.health import HealthServer
+from controller.runtime.resources import Key
+from controller.runtime.worker import Workers
+from controller.runtime.workqueue import WorkQueue
+from controller.settings import Settings
+
+log = logging.getLogger(__name__)
+
+NAME = "adapterrelease"
+_COMPONENT = "adapter-release-controller"
+_SYNC_POLL = 1.0
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class CrashPoint:
+    """Kills the process at its n-th action or status write, for chaos tests. Counts from 1, over all releases."""
+
+    def __init__(self, before: int, after: int, kill: Callable[[], None] | None = None) -> None:
+        self._before = before
+        self._after = after
+        self._kill = kill or _kill_myself
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def wrap(self, call: Callable[P, R]) -> Callable[P, R]:
+        if not self._before and not self._after:
+            return call
+
+        def counted(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self._lock:
+                self._count += 1
+                number = self._count
+            if number == self._before:
+                self._kill()
+            result = call(*args, **kwargs)
+            if number == self._after:
+                self._kill()
+            return result
+
+        return counted
+
+
+class Operator:
+    """Everything that one process runs."""
+
+    def __init__(
+        self, settings: Settings, client: KubeClient, http: httpx.Client, executor: ThreadPoolExecutor
+    ) -> None:
+        self._settings = settings
+        self._elector = Elector(
+            client,
+            settings.lease_namespace or client.namespace,
+            settings.lease_name,
+            f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}",
+            lease_duration=settings.lease_duration,
+            renew_deadline=settings.lease_renew_deadline,
+            retry_period=settings.lease_retry_period,
+        )
+        self._informers = Informers(client, settings.namespaces)
+        self._recorder = EventRecorder(client, _COMPONENT)
+        self._queue: WorkQueue[Key] = WorkQueue(NAME, max_delay=settings.retry_max_delay)
+        self._workers = Workers(NAME, self._queue, self._reconciler(client, http, executor), settings.workers)
+        self._health = HealthServer(settings.metrics_port)
+        self._health.add_ready_check("informers", self._informers.problem)
+        self._stopping = threading.Event()
+
+    def run(self) -> bool:
+        """Until `stop` (True), or until leadership is lost (False)."""
+        self._health.start()
+        self._recorder.start()
+        self._informers.start()
+        try:
+            return self._elector.run(self._work, self._rest)
+        finally:
+            self._stopping.set()
+            self._informers.stop()
+            self._recorder.stop()
+            self._health.stop()
+
+    def stop(self) -> None:
+        """Finish what is under way, give the Lease back, end `run`. May be called by a signal handler."""
+        self._stopping.set()
+        self._elector.stop()
+
+    def _work(self) -> None:
+        while not self._informers.wait_for_sync(_SYNC_POLL):
+            if self._stopping.is_set():
+                return
+        self._informers.report_to(self._queue.add)
+        self._workers.start()
+
+    def _rest(self) -> None:
+        """What is left of the Lease is all the time there is after leadership was lost."""
+        self._stopping.set()
+        margin = self._settings.lease_duration - self._settings.lease_renew_deadline
+        patience = self._settings.drain_timeout if self._elector.still_leading() else margin * 0.8
+        if not self._workers.stop(patience):
+            log.warning("a reconciliation did not end in time; its next write will be refused")
+
+    def _reconciler(self, client: KubeClient, http: httpx.Client, executor: ThreadPoolExecutor) -> Reconciler:
+        settings = self._settings
+        writing = client.fenced(self._elector.remaining)
+        timeouts = Timeouts(settings.engine_ask_timeout, settings.engine_load_timeout, settings.engine_probe_timeout)
+        engines = Engines(http, ApiKeys(client), executor, timeouts)
+        failures = LoadFailures()
+        fence = Fence(client, self._elector.still_leading)
+        actor = Actor(
+            ObjectActions(writing, fence, settings.job_image, settings.job_service_account),
+            PodActions(writing, engines, failures, fence, _now),
+        )
+        crash = CrashPoint(settings.crash_before, settings.crash_after)
+        return Reconciler(
+            observe=Observer(client, self._informers.caches, engines, failures, Progress(http)).observe,
+            plan=plan,
+            act=crash.wrap(actor),
+            write_status=crash.wrap(StatusWriter(writing)),
+            recorder=self._recorder,
+            now=_now,
+        )
+
+
+def run_operator(settings: Settings | None = None) -> int:
+    """Runs until SIGTERM or SIGINT. Exit code: 0 stopped, 1 leadership lost."""
+    settings = settings or Settings()
+    logs.configure(settings.log_level)
+    client = KubeClient.from_config(settings.kubeconfig, settings.context)
+    executor = ThreadPoolExecutor(settings.engine_connections, thread_name_prefix="engine")
+    with new_http() as http, executor:
+        operator = Operator(settings, client, http, executor)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: operator.stop())
+        log.info("starting", extra={"namespaces": ",".join(settings.namespaces) or "all", "host": client.host})
+        kept = operator.run()
+    client.close()
+    log.info("stopped", extra={"leadershipLost": not kept})
+    return 0 if kept else 1
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _kill_myself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

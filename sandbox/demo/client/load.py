@@ -1,0 +1,87 @@
+"""load.py URL MODEL SUITE RATE: a constant load until /tmp/stop appears. Standard library only.
+
+Open loop: RATE requests a second, each on a connection of its own, however long the answers take.
+Prints a line every 10 s, and at the end one JSON object: requests, failed (by cause), right answers, latencies.
+"""
+
+import collections
+import http.client
+import json
+import pathlib
+import sys
+import threading
+import time
+import urllib.parse
+
+URL, MODEL, SUITE, RATE = sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])
+STOP = pathlib.Path("/tmp/stop")
+LIMIT_SECONDS = 1800
+rows = [json.loads(line) for line in pathlib.Path(SUITE).read_text().splitlines()]
+host = urllib.parse.urlsplit(URL)
+lock = threading.Lock()
+causes: collections.Counter = collections.Counter()
+latencies: list = []
+right = 0
+done = 0
+
+
+def one(row: dict) -> None:
+    global right, done
+    body = {"model": MODEL, "temperature": 0, "max_tokens": 24, "messages": row["messages"]}
+    began, cause, answer = time.monotonic(), "", ""
+    try:
+        connection = http.client.HTTPConnection(host.hostname, host.port or 80, timeout=60)
+        connection.request(
+            "POST",
+            "/v1/chat/completions",
+            json.dumps(body),
+            {"content-type": "application/json", "connection": "close"},
+        )
+        response = connection.getresponse()
+        text = response.read()
+        connection.close()
+        if response.status == 200:
+            answer = json.loads(text)["choices"][0]["message"]["content"]
+        else:
+            cause = f"{response.status} {text[:120]!r}"
+    except Exception as error:
+        cause = repr(error)[:120]
+    with lock:
+        done += 1
+        if cause:
+            causes[cause] += 1
+            print(f"FAILED at {time.strftime('%H:%M:%S')}: {cause}", flush=True)
+        else:
+            latencies.append(time.monotonic() - began)
+            right += row["expected"] in answer
+
+
+threads = []
+began = last = time.monotonic()
+number = 0
+while not STOP.exists() and time.monotonic() - began < LIMIT_SECONDS:
+    thread = threading.Thread(target=one, args=(rows[number % len(rows)],))
+    thread.start()
+    threads = [t for t in threads if t.is_alive()] + [thread]
+    number += 1
+    if time.monotonic() - last > 10:
+        last = time.monotonic()
+        print(f"{done} answered, {sum(causes.values())} failed, {len(threads)} in flight", flush=True)
+    time.sleep(max(0.0, began + number / RATE - time.monotonic()))
+for thread in threads:
+    thread.join()
+latencies.sort()
+print(
+    json.dumps(
+        {
+            "requests": done,
+            "failed": sum(causes.values()),
+            "causes": dict(causes),
+            "right": right,
+            "seconds": round(time.monotonic() - began, 1),
+            "p50": round(latencies[len(latencies) // 2], 3) if latencies else None,
+            "p99": round(latencies[int(len(latencies) * 0.99)], 3) if latencies else None,
+        }
+    ),
+    flush=True,
+)

@@ -1,0 +1,187 @@
+"""The commands that need no cluster, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from controller.cli.main import app
+from controller.job.base import read_base
+from controller.job.check import check_adapter
+from controller.job.merge import Weighted, merge
+from controller.job.progress import Progress
+from controller.job.store import directory_digests
+from tests.job import tiny_models
+from tests.job.serving import FakeModel, serve
+from tests.job.tiny_models import lora_config, lora_tensors
+
+
+def call(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tiny_models.base(tmp_path / "base")
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    return tiny_models.adapter(tmp_path / "adapter")
+
+
+def test_check_says_that_an_adapter_is_good(base: Path, adapter: Path) -> None:
+    done = call("check", adapter, "--base", base)
+    assert (done.exit_code, done.stdout) == (0, "good: rank 4, 8 modules\n")
+
+
+def test_check_tells_every_reason_and_exits_with_2(base: Path, tmp_path: Path) -> None:
+    bad = tiny_models.adapter(tmp_path / "bad", lora_tensors(rank=32, layers=3), lora_config(32))
+    done = call("check", bad, "--base", base, "--max-lora-rank", 16)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "BaseMismatch: " in done.stderr and "RankTooHigh: " in done.stderr
+    done = call("check", bad, "--base", base, "--max-lora-rank", 16, "--json")
+    assert done.exit_code == 2
+    said = json.loads(done.stdout)
+    assert (said["ok"], [f["reason"] for f in said["findings"]]) == (False, ["BaseMismatch", "RankTooHigh"])
+
+
+def test_check_against_something_that_is_no_model(adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = call("check", adapter, "--base", tmp_path / "empty", "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["findings"][0]["reason"] == "InvalidBase"
+
+
+def test_merge_writes_what_the_job_would(base: Path, adapter: Path, tmp_path: Path) -> None:
+    done = call("merge", "--base", base, "--adapter", f"{adapter}=0.5", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    found, _ = check_adapter(adapter, read_base(base))
+    assert found is not None
+    merge(read_base(base), [Weighted(found, 0.5)], tmp_path / "expected", "bfloat16", Progress())
+    assert directory_digests(tmp_path / "out") == directory_digests(tmp_path / "expected")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--combine", "ties"], "--combine ties"),
+        (["--dtype", "int4"], "--dtype int4"),
+        (["--out", "EXISTING"], "exists already"),
+        (["--adapter", "ADAPTER=heavy"], "not a weight"),
+    ],
+)
+def test_merge_refuses_what_it_cannot_do(
+    arguments: list[str], message: str, base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    names = {"EXISTING": str(base), "ADAPTER=heavy": f"{adapter}=heavy"}
+    given = ["--base", base, "--adapter", adapter, "--out", tmp_path / "out", *[names.get(a, a) for a in arguments]]
+    done = call("merge", *given)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_quantize_refuses_bad_calibration_before_it_loads_anything(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text("{}\n")
+    done = call(
+        "quantize", "--model", base, "--out", tmp_path / "o", "--calibration", tmp_path / "c.jsonl", "--group-size", 32
+    )
+    assert done.exit_code == 2
+    assert "InvalidCalibration" in done.stderr
+
+
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "s.jsonl"
+    rows = [{"messages": [{"role": "user", "content": f"t{i}"}], "expected": f"t{i}"} for i in range(10)]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "verdict"),
+    [
+        (lambda q: q, 0, "Pass"),
+        (lambda q: q if q != "t3" else "?", 1, "Fail"),
+        (lambda q: q if q != "t3" else 500, 3, "Inconclusive"),
+    ],
+)
+def test_evaluate_exits_by_its_verdict(answers: Any, code: int, verdict: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        a = stack.enter_context(serve(FakeModel("one", lambda q: q)))
+        b = stack.enter_context(serve(FakeModel("two", answers)))
+        given = ["evaluate", "--suite", suite(tmp_path), "--requests", 8]
+        given += ["--reference", f"http://127.0.0.1:{a}#one", "--candidate", f"http://127.0.0.1:{b}#two"]
+        done = call(*given, "--json")
+        people = call(*given)
+    assert (done.exit_code, people.exit_code) == (code, code), done.output
+    said = json.loads(done.stdout)
+    assert said["verdict"] == verdict
+    assert said["suites"][0]["samples"] == 10
+    assert f"verdict: {verdict}" in people.stdout
+
+
+def test_evaluate_needs_a_model_name(tmp_path: Path) -> None:
+    done = call("evaluate", "--suite", suite(tmp_path), "--reference", "http://x", "--candidate", "http://y#m")
+    assert done.exit_code == 2
+    assert "give URL#MODEL" in done.stderr
+
+
+RELEASE = """
+apiVersion: adapterrelease.dev/v1alpha1
+kind: AdapterRelease
+metadata: {name: support-bot, namespace: llm}
+spec:
+  stage: Stable
+  baseRef: {name: tiny-llama}
+  adapters:
+  - {name: finetune, version: v3, source: {uri: "pvc://incoming/adapter"}}
+  build: {quantization: {method: None}}
+"""
+
+
+def test_build_makes_the_artifact_of_a_release(base: Path, adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "release.yaml").write_text(RELEASE.replace("method: None", 'method: "None"'))
+    given = ["build", "-f", tmp_path / "release.yaml", "--base", base, "--out", tmp_path / "store"]
+    done = call(*given)
+    assert done.exit_code == 2 and "--volume incoming=DIR" in done.stderr
+    done = call(*given, "--volume", f"incoming={tmp_path}")
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["name"].startswith("merged-tiny-llama-") and result["name"].endswith("-adapter-finetune-v3")
+    assert (Path(result["path"]) / "artifact.json").is_file()
+    assert [p.name for p in (tmp_path / "store" / "adapters" / "finetune").iterdir()] == [
+        result["provenance"]["adapters"][0]["digest"].removeprefix("sha256:")
+    ]
+
+
+def test_build_says_what_is_wrong_with_a_release(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "release.yaml").write_text("metadata: {name: x}\nspec: {stage: Stable}\n")
+    done = call("build", "-f", tmp_path / "release.yaml", "--base", base, "--out", tmp_path / "store")
+    assert done.exit_code == 2
+    assert "InvalidRelease" in done.stderr and "baseRef" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["numpy", "torch", "kubernetes"])
+def test_help_is_there_without_the_heavy_modules(module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; from controller.cli.main import app; app(['--help'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("operator", "crd", "job", "check", "merge", "quantize", "evaluate", "build"):
+        assert command in done.stdout
+
+
+def test_check_needs_neither_torch_nor_the_kubernetes_client(base: Path, adapter: Path) -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'kubernetes', 'safetensors', 'transformers']));"
+        f"from controller.cli.main import app; app(['check', {str(adapter)!r}, '--base', {str(base)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

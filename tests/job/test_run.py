@@ -1,0 +1,178 @@
+"""A job from the outside: exit codes, the termination message, progress, and being asked to stop."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from controller.errors import PermanentError, TransientError
+from controller.job.progress import Progress, ProgressServer
+from controller.job.run import failure_of
+from controller.job.summary import ImportResult, Summary, parse_summary
+from tests.job import tiny_models
+from tests.job.serving import Answer, FakeModel, serve
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def start(contract: Path, end: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "controller", "job", "--contract", str(contract), "--termination-log", str(end)]
+    return subprocess.Popen(
+        [*command, "--progress-port", "0"], cwd=CHECKOUT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def run(tmp_path: Path, document: object) -> tuple[int, Summary]:
+    (tmp_path / "contract.json").write_text(json.dumps(document))
+    process = start(tmp_path / "contract.json", tmp_path / "end")
+    out, _ = process.communicate(timeout=60)
+    assert out.strip() == (tmp_path / "end").read_text()
+    return process.returncode, parse_summary(out)
+
+
+def import_contract(tmp_path: Path) -> dict[str, object]:
+    return {
+        "kind": "Import",
+        "release": {"namespace": "llm", "name": "bot"},
+        "store": str(tmp_path / "store"),
+        "adapter": {"name": "a", "version": "1", "source": {"path": str(tmp_path / "in"), "root": str(tmp_path)}},
+        "base": {"model": str(tmp_path / "base"), "name": "tiny"},
+        "maxLoraRank": 16,
+    }
+
+
+def test_a_job_that_is_done_exits_with_0(tmp_path: Path) -> None:
+    tiny_models.base(tmp_path / "base")
+    tiny_models.adapter(tmp_path / "in")
+    code, summary = run(tmp_path, import_contract(tmp_path))
+    assert code == 0
+    assert isinstance(summary.result, ImportResult)
+    assert Path(summary.result.path).is_dir()
+
+
+def test_rejected_input_exits_with_2_and_all_reasons(tmp_path: Path) -> None:
+    tiny_models.base(tmp_path / "base")
+    tiny_models.adapter(tmp_path / "in", tiny_models.lora_tensors(rank=32, layers=3), tiny_models.lora_config(32))
+    code, summary = run(tmp_path, import_contract(tmp_path))
+    assert code == 2
+    assert summary.failure is not None
+    assert (str(summary.failure.kind), summary.failure.reasons) == ("Permanent", ("BaseMismatch", "RankTooHigh"))
+
+
+@pytest.mark.parametrize("document", [{}, [], {"kind": "Import"}, "x"])
+def test_a_contract_that_cannot_be_read_exits_with_2(document: object, tmp_path: Path) -> None:
+    code, summary = run(tmp_path, document)
+    assert code == 2
+    assert summary.failure is not None and summary.failure.reason == "InvalidContract"
+
+
+def test_sigterm_ends_a_job_as_transient(tmp_path: Path) -> None:
+    asked, release = threading.Event(), threading.Event()
+
+    def slow(question: str) -> str:
+        asked.set()
+        release.wait(30)
+        return question
+
+    model = FakeModel("bot", slow)
+
+    def answer(request: BaseHTTPRequestHandler, body: bytes) -> Answer:
+        return model(request, body)
+
+    (tmp_path / "s.jsonl").write_text('{"messages": [{"role": "user", "content": "x"}], "expected": "x"}\n' * 50)
+    with serve(answer) as port:
+        endpoint = {"url": f"http://127.0.0.1:{port}", "model": "bot"}
+        document = {
+            "kind": "Evaluate",
+            "release": {"namespace": "llm", "name": "bot"},
+            "reference": endpoint,
+            "candidate": endpoint,
+            "suites": [{"name": "s", "source": {"path": str(tmp_path / "s.jsonl"), "root": str(tmp_path)}}],
+        }
+        (tmp_path / "contract.json").write_text(json.dumps(document))
+        process = start(tmp_path / "contract.json", tmp_path / "end")
+        assert asked.wait(60)
+        process.send_signal(signal.SIGTERM)
+        # The answers come only after the job has said how it ended.
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        release.set()
+        process.communicate(timeout=60)
+    assert process.returncode == 1
+    failure = parse_summary(line).failure
+    assert failure is not None and (str(failure.kind), failure.reason) == ("Transient", "Terminated")
+    assert (tmp_path / "end").read_text() == line.strip()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (PermanentError("x", reason="InvalidBase"), "Permanent", "InvalidBase"),
+        (TransientError("x", reason="AlreadyRunning"), "Transient", "AlreadyRunning"),
+        (OSError(errno.ENOSPC, "full"), "Transient", "DiskFull"),
+        (OSError(errno.EIO, "io"), "Transient", "StorageError"),
+        (MemoryError(), "Transient", "OutOfMemory"),
+        (ZeroDivisionError("surprise"), "Transient", "InternalError"),
+    ],
+)
+def test_the_type_of_an_error_decides_about_a_retry(error: Exception, kind: str, reason: str) -> None:
+    failure = failure_of(error)
+    assert (str(failure.kind), failure.reason, failure.reasons) == (kind, reason, (reason,))
+
+
+def get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def test_progress_is_served_for_the_controller_and_for_prometheus() -> None:
+    now = [100.0]
+    progress = Progress(clock=lambda: now[0])
+    progress.stage("merge", 4000)
+    progress.advance(1000)
+    with ProgressServer(progress, 0, "127.0.0.1") as server:
+        assert json.loads(get(server.port, "/progress")) == {
+            "stage": "merge",
+            "done": 1000,
+            "total": 4000,
+            "bytes": 1000,
+            "unit": "bytes",
+            "startedAt": 100.0,
+        }
+        metrics = get(server.port, "/metrics")
+        assert 'adapterrelease_job_stage_done{stage="merge",unit="bytes"} 1000.0' in metrics
+        assert 'adapterrelease_job_stage_total{stage="merge",unit="bytes"} 4000.0' in metrics
+        with pytest.raises(urllib.error.HTTPError):
+            get(server.port, "/else")
+    now[0] = 107.5
+    progress.stage("quantize", 8, "samples")
+    now[0] = 108.0
+    assert progress.finish() == {"merge": 7.5, "quantize": 0.5}
+
+
+def test_a_job_that_cannot_serve_its_progress_still_works(tmp_path: Path) -> None:
+    """The port may be taken with hostNetwork; progress is a comfort, the job is the work."""
+    taken = ProgressServer(Progress(), 0)
+    tiny_models.base(tmp_path / "base")
+    tiny_models.adapter(tmp_path / "in")
+    (tmp_path / "contract.json").write_text(json.dumps(import_contract(tmp_path)))
+    with taken:
+        done = subprocess.run(
+            [sys.executable, "-m", "controller", "job", "--contract", str(tmp_path / "contract.json")]
+            + ["--termination-log", str(tmp_path / "end"), "--progress-port", str(taken.port)],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            env=os.environ,
+        )
+    assert done.returncode == 0, done.stderr
