@@ -31,7 +31,7 @@ build() { # DIRECTORY
 
 main() {
   if [ ! -e "$KUBE_DIR" ]; then
-    lock "$CACHE/kube.lock"
+    lock "$CACHE/locks/kube"
   fi
   if [ ! -e "$KUBE_DIR" ]; then
     command -v go >/dev/null || { echo "Go is not installed (1.24 or newer is needed)" >&2; exit 1; }

@@ -11,11 +11,11 @@ digest_of() { # FILE...
   done | sha256sum | cut -c1-12
 }
 
-# Hold the lock FILE until this script ends. Programs it starts to stay must close file 9.
-lock() { # FILE
-  mkdir -p "$(dirname "$1")"
-  exec 9>"$1"
-  flock --nonblock 9 || { echo "waiting for another run ($1) ..."; flock 9; }
+# Hold a lock on a directory until this script ends. Programs it starts to stay must close file 9.
+lock() { # DIRECTORY
+  mkdir -p "$1"
+  exec 9<"$1"
+  flock --nonblock 9 || { echo "waiting for another run of this in $1 ..." >&2; flock 9; }
 }
 
 # Run a command with its output in a log; every 15 s a line says how far it is.

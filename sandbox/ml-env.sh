@@ -15,7 +15,7 @@ compile_once() {
 
 main() {
   if [ ! -e "$ML_ENV/complete" ]; then
-    lock "$CACHE/ml.lock"
+    lock "$CACHE/locks/ml"
   fi
   if [ ! -e "$ML_ENV/complete" ]; then
     local uv=$CHECKOUT/.venv/bin/uv

@@ -17,6 +17,13 @@ KUBE_UP = CHECKOUT / "sandbox" / "node" / "kube-up.sh"
 _UP, _FAILED = "the API server is up", "the API server is not up"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test does not pay for the cluster's start: that has deadlines of its own, and may queue."""
+    for item in items:
+        if item.get_closest_marker("apiserver") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(120, func_only=True))
+
+
 @pytest.fixture(scope="session")
 def apiserver() -> Iterator[Path]:
     """Kubeconfig (admin) of a real API server with etcd, controllers and scheduler, but no node.

@@ -59,6 +59,10 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
             "The base mounts several claims, and any could be the store.",
             "Name the volume in the Deployment's annotation `adapterrelease.dev/store-volume`.",
         ),
+        Reason.API_KEY_NOT_READABLE: (
+            "The base's API key is in a Secret that the controller may not read, or that lacks the key.",
+            "Allow it this one Secret by a Role: [the security model](operating.md#security-model).",
+        ),
         Reason.SERVICE_NAME_TAKEN: (
             "A Service of the release's name exists and belongs to somebody else. It is not touched.",
             "Rename the release, or remove the Service.",

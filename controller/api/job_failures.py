@@ -42,8 +42,9 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
         "Correct it.",
     ),
     "SourceForbidden": (
-        "The source lies where no job may read: outside its claim, on the node itself, or not behind https.",
-        "Correct source.uri.",
+        "The source lies where no job may read: outside its claim, on the node itself, not behind https; or its "
+        "server refuses the credentials.",
+        "Correct source.uri, or the Secret in secretRef.",
     ),
     "SourceTooLarge": ("The source is larger than an import may be.", "Is it the adapter, or a whole model?"),
     "SourceUnavailable": ("Transient: the source does not answer, or was cut off.", "Wait; else look at its server."),
@@ -74,5 +75,25 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
     "StorageError": ("Transient: the volume gave an error.", "Look at the node and at the volume."),
     "Terminated": ("Transient: the job was asked to stop, as when its node drains.", "Nothing: a retry goes on."),
     "InvalidContract": ("Controller and job image do not fit together.", "Use the same version of both."),
+    "OutOfMemory": ("Transient: the job asked for more memory than there was.", "Raise it in build.podTemplate."),
+    "InternalError": ("Transient: something that nobody foresaw; the message has it.", "Report it: this is a bug."),
+    "ResultMissing": (
+        "The job ended well, but its pod left no result.",
+        "Use the same version of controller and image.",
+    ),
+    "JobFailed": ("The job failed without saying why.", "Read its log."),
+    # in Kubernetes' words
+    "OOMKilled": ("The kernel killed the job: it was over its memory limit.", "Raise the limit in build.podTemplate."),
+    "Error": ("The job's process ended badly without saying why.", "Read its log."),
+    "ContainerCannotRun": ("The job's container could not be started.", "Read the events of its pod."),
+    "DeadlineExceeded": (
+        "The job did not end within its deadline: build.deadline, validation.deadline, 10 minutes for an import.",
+        "Is its pod scheduled? Else raise the deadline; what a build has finished is not done again.",
+    ),
+    "BackoffLimitExceeded": ("The job failed four times, and its last pod said nothing.", "Read the pods' logs."),
+    "PodFailurePolicy": (
+        "The job refused its input, and its pod is gone with the reason.",
+        "Set the retry annotation.",
+    ),
     "ResultTooLong": ("The result does not fit into a termination message.", "Report it: this is a bug."),
 }

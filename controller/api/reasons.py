@@ -16,6 +16,7 @@ class Reason(StrEnum):
     STORE_NOT_MOUNTED = "StoreNotMounted"
     SEVERAL_STORES = "SeveralStores"
     NO_VLLM_CONTAINER = "NoVllmContainer"
+    API_KEY_NOT_READABLE = "ApiKeyNotReadable"
     SERVICE_NAME_TAKEN = "ServiceNameTaken"
     MODEL_NAME_TAKEN = "ModelNameTaken"
     REVISION_NOT_FOUND = "RevisionNotFound"

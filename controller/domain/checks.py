@@ -75,7 +75,7 @@ def _judge_speed(validation: Validation, result: EvaluateResult) -> Iterator[Jud
         return
     if result.speedup is None or not math.isfinite(result.speedup) or result.benchmark_errors:
         yield Judgement(Verdict.INCONCLUSIVE, "the benchmark gave no speedup")
-    elif (speedup := round(Decimal(result.speedup), 4)) < wanted:
+    elif (speedup := Decimal(str(round(result.speedup, 4)))) < wanted:
         yield Judgement(Verdict.FAIL, f"speedup {speedup} is below minSpeedup {wanted}")
 
 

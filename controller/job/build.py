@@ -6,6 +6,7 @@ after the last one that has a name. Must not know how the artifact will be serve
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,8 @@ from controller.job.store import (
 )
 from controller.job.summary import BuildResult
 
+ABANDONED_SECONDS = 7 * 86400
+
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -49,12 +52,17 @@ def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str
     _adapters_are_the_imported_ones(contract)
     progress.stage("digest", base.size)
     inputs = artifact.inputs_of(contract, _base_digest(base, progress), calibration_digest)
+    store.sweep(time.time() - ABANDONED_SECONDS)
     with store.working(inputs.artifact_id) as work:
         document = artifact.published(store, contract, inputs)
         reused = document is not None
         if document is None:
             there_is_room(base, contract, work)
-            document = _build(store, contract, inputs, base, adapters, samples, work, progress, now)
+            try:
+                document = _build(store, contract, inputs, base, adapters, samples, work, progress, now)
+            except PermanentError:
+                remove_directory(work)  # nobody will go on from here
+                raise
         store.artifact(inputs.artifact_id).chmod(0o555)
         remove_directory(work)
     return artifact.result_of(store, contract, inputs, document, reused)

@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from controller.errors import PermanentError, TransientError
 
@@ -47,7 +47,7 @@ class Downloader:
         for _ in range(MAX_REDIRECTS + 1):
             parts = urlsplit(url)
             if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
-                raise PermanentError(f"{url}: only https without credentials in it", reason="SourceForbidden")
+                raise PermanentError(f"{shown(url)}: only https without credentials in it", reason="SourceForbidden")
             # Credentials never follow a redirect to another server.
             headers = {"Authorization": authorization} if authorization and _origin(url) == origin else {}
             connection = _CheckedConnection(
@@ -64,10 +64,10 @@ class Downloader:
                 _check_status(url, answer.status)
                 return _save(url, answer, target, max_bytes, advance)
             except (OSError, http.client.HTTPException) as e:
-                raise TransientError(f"{url}: {e or type(e).__name__}", reason="SourceUnavailable") from e
+                raise TransientError(f"{shown(url)}: {e or type(e).__name__}", reason="SourceUnavailable") from e
             finally:
                 connection.close()
-        raise PermanentError(f"{url}: more than {MAX_REDIRECTS} redirects", reason="SourceInvalid")
+        raise PermanentError(f"{shown(url)}: more than {MAX_REDIRECTS} redirects", reason="SourceInvalid")
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -120,6 +120,12 @@ def _origin(url: str) -> tuple[str | None, int]:
     return parts.hostname, parts.port or 443
 
 
+def shown(url: str) -> str:
+    """`url` for messages: without its query, which may hold a signature, and without credentials."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query="", fragment="", netloc=parts.netloc.rpartition("@")[2]))
+
+
 def _secret(path: Path) -> str | None:
     return path.read_text().strip() if path.is_file() else None
 
@@ -128,9 +134,9 @@ def _check_status(url: str, status: int) -> None:
     if status == 200:
         return
     if status in (408, 425, 429) or status >= 500:
-        raise TransientError(f"{url}: the server answered {status}", reason="SourceUnavailable")
+        raise TransientError(f"{shown(url)}: the server answered {status}", reason="SourceUnavailable")
     reason = {401: "SourceForbidden", 403: "SourceForbidden", 404: "SourceNotFound", 410: "SourceNotFound"}
-    raise PermanentError(f"{url}: the server answered {status}", reason=reason.get(status, "SourceInvalid"))
+    raise PermanentError(f"{shown(url)}: the server answered {status}", reason=reason.get(status, "SourceInvalid"))
 
 
 def _save(
@@ -142,9 +148,9 @@ def _save(
         while block := answer.read(BLOCK):
             size += len(block)
             if size > max_bytes:
-                raise PermanentError(f"{url}: larger than {max_bytes} bytes", reason="SourceTooLarge")
+                raise PermanentError(f"{shown(url)}: larger than {max_bytes} bytes", reason="SourceTooLarge")
             f.write(block)
             advance(len(block))
     if expected is not None and size != expected:
-        raise TransientError(f"{url}: cut off after {size} of {expected} bytes", reason="SourceUnavailable")
+        raise TransientError(f"{shown(url)}: cut off after {size} of {expected} bytes", reason="SourceUnavailable")
     return size

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from controller.errors import PermanentError
 from controller.job.contract import Source
@@ -40,7 +39,6 @@ def local_file(source: Source, directory: Path, max_bytes: int, advance: Advance
         if path.stat().st_size > max_bytes:
             raise PermanentError(f"{path} is larger than {max_bytes} bytes", reason="SourceTooLarge")
         return path
-    url = str(source.url)
-    target = directory / (Path(urlsplit(url).path).name or "file")
-    downloader.download(url, target, max_bytes, advance)
+    target = directory / "downloaded"
+    downloader.download(str(source.url), target, max_bytes, advance)
     return target

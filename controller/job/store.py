@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from controller.errors import PermanentError, TransientError
@@ -56,6 +56,14 @@ class Store:
                 raise TransientError(f"another job is working in {work}", reason="AlreadyRunning") from e
             make_directory(work)
             yield work
+
+    def sweep(self, before: float) -> None:
+        """Removes work that nobody has touched since `before` (Unix time): its job will not come back."""
+        for lock in sorted((self.root / ".work").glob("*.lock")):
+            work = lock.with_suffix("")
+            if work.is_dir() and work.stat().st_mtime < before:
+                with suppress(TransientError), self.working(work.name):
+                    remove_directory(work)
 
 
 def make_directory(path: Path) -> None:

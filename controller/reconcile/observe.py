@@ -37,6 +37,14 @@ Json = Mapping[str, Any]
 _PROVING = (Step.SWITCHING, Step.ROLLING_BACK)
 
 
+def read_release(client: KubeClient, key: Key) -> AdapterRelease | None:
+    """The release as the API server has it now; None: there is none."""
+    try:
+        return AdapterRelease.model_validate(client.get(RELEASES.path(key.namespace, key.name)))
+    except NotFound:
+        return None
+
+
 class Observer:
     """Takes snapshots. Safe to use from many threads, for different releases."""
 
@@ -56,11 +64,9 @@ class Observer:
 
     def observe(self, key: Key) -> Snapshot | None:
         """None: there is no such release."""
-        try:
-            wire = self._client.get(RELEASES.path(key.namespace, key.name))
-        except NotFound:
+        release = read_release(self._client, key)
+        if release is None:
             return None
-        release = AdapterRelease.model_validate(wire)
         base, api_key = self._base(release)
         return Snapshot(
             release=release,

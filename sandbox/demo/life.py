@@ -128,7 +128,13 @@ class Life:
     def stop_load(self) -> None:
         self.n.kubectl("-n", NAMESPACE, "exec", "load", "--", "touch", "/tmp/stop")
         self.n.kubectl(
-            "-n", NAMESPACE, "wait", "pod/load", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s", quiet=True
+            "-n",
+            NAMESPACE,
+            "wait",
+            "pod/load",
+            "--for=jsonpath={.status.phase}=Succeeded",
+            "--timeout=120s",
+            quiet=True,
         )
         log = self.n.kubectl("-n", NAMESPACE, "logs", "load", show=False)
         for line in log.splitlines():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class DemoFailed(Exception):
+class DemoFailed(Exception):  # noqa: N818 - reads as what happened
     """A step did not end as it must; the message says which and what to look at."""
 
 
@@ -53,7 +53,9 @@ class Narrator:
             print("\n".join("     " + line for line in text.rstrip().splitlines()), flush=True)
         return text
 
-    def until(self, what: str, done: Callable[[], object], limit: float, show: Callable[[], str] | None = None) -> float:
+    def until(
+        self, what: str, done: Callable[[], object], limit: float, show: Callable[[], str] | None = None
+    ) -> float:
         """Wait for something, showing progress when it changes; seconds it took."""
         began, last = time.monotonic(), ""
         while not done():
@@ -66,6 +68,15 @@ class Narrator:
                 last = now
             time.sleep(0.2)
         return time.monotonic() - began
+
+    def farewell(self) -> None:
+        kubeconfig = self.environment.get("KUBECONFIG", "")
+        print("\nEverything stays up. To look around:")
+        if kubeconfig:
+            print(f"   export KUBECONFIG={kubeconfig}")
+        print("   kubectl -n llm get ar,pods,services")
+        print("   kubectl -n llm describe ar support-bot")
+        print("To stop it and leave nothing behind: make down")
 
     def table(self, rows: list[tuple[str, ...]]) -> None:
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

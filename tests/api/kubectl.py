@@ -15,7 +15,8 @@ class Kubectl:
 
     def __init__(self, program: str, kubeconfig: Path) -> None:
         self._program = program
-        self._environment = os.environ | {"KUBECONFIG": str(kubeconfig)}
+        cache = str(kubeconfig.parent / "cache")  # not in the home directory
+        self._environment = os.environ | {"KUBECONFIG": str(kubeconfig), "KUBECACHEDIR": cache}
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         return subprocess.Popen(

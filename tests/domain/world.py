@@ -1,30 +1,26 @@
 """A small cluster that `plan` can be tried on: pods, jobs, Deployments, one Service, time, and all their misfortune.
 
-It carries out actions with the same guards as reconcile/act.py and checks the design's invariants at each of them
-(`Broken` is raised where one does not hold). It lies as vLLM and Kubernetes do: late, twice, or not at all.
+What the controller does to it is in deeds.py, which checks the design's invariants at each action. It lies as vLLM
+and Kubernetes do: late, twice, or not at all. Must not know: how a plan is made.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from controller.api.status import AdapterReleaseStatus, Backend, BackendKind, Counters, Step
-from controller.api.types import parse_duration
-from controller.api.v1alpha1 import AdapterRelease
-from controller.domain import actions as act
-from controller.domain.inputs import spec_inputs
-from controller.domain.plan import Plan, plan
+from controller.api.status import AdapterReleaseStatus, Backend, BackendKind, Counters, HistoryEntry
+from controller.api.v1alpha1 import FINALIZER, AdapterRelease
 from controller.domain.snapshot import (
     BaseFacts,
     BuildResult,
     EvaluateResult,
     ImportResult,
     JobFacts,
+    JobKind,
     JobState,
     LoadFailure,
     MergedFacts,
@@ -36,7 +32,13 @@ from controller.domain.snapshot import (
     artifact_label,
     hex_of,
 )
-from tests.builders import T0, base, release
+from tests.builders import BUILD, T0, VALIDATION, base, release
+
+ROUTE = "support-bot"
+ARTIFACT = "adapterrelease.dev/artifact"
+LOADED = "loaded.adapterrelease.dev/support-bot"
+# A release on the base that wants the same model name came first.
+RIVAL = "support-bot-2025"
 
 
 class Broken(AssertionError):
@@ -45,6 +47,11 @@ class Broken(AssertionError):
 
 def digest_of(*parts: str) -> str:
     return "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+
+def adapter_digest(version: int) -> str:
+    """Digest of what the importer finds for version `v<version>`."""
+    return digest_of("adapter", f"v{version}")
 
 
 @dataclass
@@ -58,7 +65,12 @@ class BasePod:
     unrouted_at: datetime | None = None
     mute: bool = False  # /v1/models does not answer
     refuses: set[str] = field(default_factory=set)  # digests (hex) that this server will not load
+    replacing_fails: bool = False  # it loads beside what serves, but not in its place
     failure: LoadFailure | None = None
+
+    @property
+    def up(self) -> bool:
+        return self.ready and not self.deleting
 
 
 @dataclass
@@ -70,13 +82,17 @@ class Merged:
     container: int = 0
     requests: int = 0
     errors: int = 0
+    milliseconds: int = 0
+    trouble: str = ""
+    never_starts: bool = False
+    unreadable: bool = False  # its /metrics does not answer
 
 
 @dataclass
 class Job:
-    kind: act.JobKind
+    kind: JobKind
     inputs: str
-    about: str  # digest or artifact id that it works on
+    about: str  # version, digest or artifact id that it works on
     facts: JobFacts
 
 
@@ -94,67 +110,122 @@ class World:
         self.base: BaseFacts | None = base(max_cpu_loras=slots)
         self.pods: dict[str, BasePod] = {f"pod-{i}": BasePod(f"pod-{i}") for i in range(pods)}
         self.counter = pods
-        self.jobs: dict[tuple[act.JobKind, str], Job] = {}
+        self.jobs: dict[tuple[JobKind, str], Job] = {}
         self.merged: dict[str, Merged] = {}
         self.selector: dict[str, str] | None = None
-        self.built: dict[str, int] = {}
+        self.slow_endpoints: list[str] | None = None  # what the Service still reaches while endpoints lag behind
+        self.endpoints_lag = False
+        self.answers_wrong = False  # what is asked through the route answers with another root
+        self.services_taken: set[str] = set()
+        self.rivals: tuple[str, ...] = ()
+        self.latency: float | None = 0.1  # what the next validation measures at the adapter
+        # what the invariants are about
+        self.started: dict[tuple[JobKind, str], int] = {}
         self.passed: set[str] = set()  # artifacts that a validation found good
+        self.proven_adapters: set[str] = set()
         self.left_route_at: dict[str, datetime] = {}
-        self.lost_requests: list[str] = []
         self.spec_rejections: set[tuple[str, str]] = set()
 
-    # -- what is true
+    # -- the user
     def release(self) -> AdapterRelease:
         self.builder.metadata(
             generation=self.generation,
             resourceVersion=str(self.revision),
-            finalizers=["adapterrelease.dev/unload"] if self.finalizer else [],
+            finalizers=[FINALIZER] if self.finalizer else [],
             deletionTimestamp=self.deleted_at,
         )
         return self.builder.build().model_copy(update={"status": self.status})
 
-    def edit(self, **spec: Any) -> None:
+    def edit(self, **spec: Any) -> World:
         self.builder.spec(**spec)
         self.generation += 1
         self.revision += 1
+        return self
 
-    def set_version(self, number: int) -> None:
+    def promote(self) -> World:
+        return self.edit(stage="Stable", build=BUILD, validation=VALIDATION)
+
+    def set_version(self, number: int) -> World:
         self.version = number
         self.builder.version(f"v{number}")
-        self.generation += 1
+        return self.edit()
+
+    def annotate(self, **annotations: str) -> World:
+        self.builder.metadata(annotations={f"adapterrelease.dev/{k}": v for k, v in annotations.items()})
         self.revision += 1
+        return self
+
+    def delete(self) -> World:
+        """kubectl delete."""
+        if self.deleted_at is None:
+            self.deleted_at = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+            self.revision += 1
+        return self
+
+    # -- what is true
+    @property
+    def served(self) -> Backend | None:
+        return self.status.serving.backend if self.status.serving else None
+
+    @property
+    def history(self) -> list[HistoryEntry]:
+        return self.status.history
+
+    def condition(self, kind: str) -> tuple[str, str, str]:
+        """Status, reason, message."""
+        found = next(c for c in self.status.conditions if c.type == kind)
+        return found.status, found.reason, found.message
+
+    def reason(self, kind: str) -> tuple[str, str]:
+        return self.condition(kind)[:2]
+
+    def was_proven(self, backend: Backend) -> bool:
+        known = self.passed if backend.kind is BackendKind.ARTIFACT else self.proven_adapters
+        return backend.id in known
 
     def root(self, pod: BasePod) -> str | None:
-        return pod.adapters.get("support-bot")
+        return pod.adapters.get(ROUTE)
 
     def routed_pods(self, selector: dict[str, str] | None = None) -> list[str]:
-        """Ready pods that the Service reaches."""
+        """Ready pods that the Service selects."""
         selector = self.selector if selector is None else selector
         if not selector:
             return []
-        if "adapterrelease.dev/artifact" in selector:
-            wanted = selector["adapterrelease.dev/artifact"]
-            return [
-                f"merged-{m.uid}"
-                for m in self.merged.values()
-                if artifact_label(m.artifact_id) == wanted and m.available
-            ]
-        wanted = selector["loaded.adapterrelease.dev/support-bot"]
-        return [p.name for p in self.pods.values() if p.ready and not p.deleting and p.label == wanted]
+        if ARTIFACT in selector:
+            ours = [m for m in self.merged.values() if artifact_label(m.artifact_id) == selector[ARTIFACT]]
+            return [f"merged-{m.uid}" for m in ours if m.available]
+        return [p.name for p in self.pods.values() if p.up and p.label == selector[LOADED]]
 
+    def answering(self) -> list[str]:
+        """Routed pods that give right answers: those that hold what their label says."""
+        routed = self.routed_pods()
+        return [p for p in routed if p not in self.pods or self._tells_the_truth(self.pods[p])]
+
+    def _tells_the_truth(self, pod: BasePod) -> bool:
+        root = self.root(pod)
+        return root is not None and root.rpartition("/")[2][:8] == pod.label
+
+    def endpoints(self) -> list[str]:
+        """Pods behind the Service; they may lag behind its selector."""
+        if self.slow_endpoints is None:
+            return self.routed_pods()
+        alive = {p.name for p in self.pods.values() if p.up} | {f"merged-{m.uid}" for m in self.merged.values()}
+        return [p for p in self.slow_endpoints if p in alive]
+
+    # -- what the controller sees
     def snapshot(self) -> Snapshot:
-        release = self.release()
         seen = Snapshot(
-            release=release,
+            release=self.release(),
             base=self.base,
-            base_pods=tuple(self._pod_facts(p) for p in self.pods.values()),
+            base_pods=tuple(self._pod_facts(p) for p in self.pods.values()) if self.base else (),
             merged=tuple(self._merged_facts(m) for m in self.merged.values()),
             jobs=tuple(j.facts for j in self.jobs.values()),
+            rivals=self.rivals,
+            services_taken=tuple(sorted(self.services_taken)),
         )
-        return replace(seen, route=self._route_facts(seen))
+        return replace(seen, route=self._route_facts())
 
     def _pod_facts(self, p: BasePod) -> PodFacts:
-        answers = p.ready and not p.deleting and not p.mute
         return PodFacts(
             name=p.name,
             uid=p.name,
@@ -164,13 +235,19 @@ class World:
             container_id=f"{p.name}/{p.container}",
             loaded_label=p.label,
             unrouted_at=p.unrouted_at,
-            adapters=dict(p.adapters) if answers else None,
+            adapters=dict(p.adapters) if p.up and not p.mute else None,
             load_failure=p.failure,
         )
 
     def _merged_facts(self, m: Merged) -> MergedFacts:
         pod = PodFacts(name=f"merged-{m.uid}", uid=m.uid, ready=m.available, container_id=f"{m.uid}/{m.container}")
-        counters = Counters(pods=[pod.container_id], requests=m.requests, errors=m.errors) if m.available else None
+        counters = Counters(
+            pods=[pod.container_id],
+            requests=m.requests,
+            errors=m.errors,
+            latency_milliseconds=m.milliseconds,
+            latency_count=m.requests,
+        )
         return MergedFacts(
             name=f"support-bot-merged-{m.artifact_id[7:15]}",
             uid=m.uid,
@@ -179,88 +256,27 @@ class World:
             available=int(m.available),
             pods=(pod,),
             unavailable_since=None if m.available else m.gone_since,
-            counters=counters,
+            counters=counters if m.available and not m.unreadable else None,
+            trouble=m.trouble,
         )
 
-    def _route_facts(self, seen: Snapshot) -> RouteFacts | None:
+    def _route_facts(self) -> RouteFacts | None:
         if self.selector is None:
             return None
-        pods = self.routed_pods()
-        answer = None
-        if pods and pods[0] in self.pods:
-            answer = self.root(self.pods[pods[0]])
-        elif pods:
-            answer = (
-                next(
-                    seen.base.artifact_path(m.artifact_id)  # type: ignore[union-attr]
-                    for m in self.merged.values()
-                    if f"merged-{m.uid}" == pods[0] and seen.base
-                )
-                if seen.base
-                else None
-            )
+        pods = self.endpoints()
+        answer = self._answer_of(pods[0]) if pods else None
+        if self.answers_wrong and answer is not None:
+            answer = "/store/models/base"
         return RouteFacts(owned=True, selector=dict(self.selector), endpoints=frozenset(pods), answered_root=answer)
 
-    # -- what the controller does
-    def do(self, action: act.Action, seen: Snapshot) -> None:
-        handler: Callable[[Any, Snapshot], None] = getattr(self, "_" + type(action).__name__)
-        handler(action, seen)
+    def _answer_of(self, name: str) -> str | None:
+        if name in self.pods:
+            return self.root(self.pods[name])
+        merged = next(m for m in self.merged.values() if f"merged-{m.uid}" == name)
+        return f"/store/artifacts/{hex_of(merged.artifact_id)}" if merged.available else None
 
-    def stale(self, seen: Snapshot) -> bool:
-        return seen.release.metadata.resource_version != str(self.revision)
-
-    def write_status(self, status: AdapterReleaseStatus, seen: Snapshot) -> bool:
-        if self.stale(seen):
-            return False
-        if status != self.status:
-            self._check_memory(self.status, status)
-            self.status = status
-            self.revision += 1
-        return True
-
-    def _check_memory(self, old: AdapterReleaseStatus, new: AdapterReleaseStatus) -> None:
-        if new.rollout.step is not Step.IDLE and new.rollout.deadline is None:
-            raise Broken(f"6: step {new.rollout.step} has no deadline")
-        if old.serving is not None and new.serving is None:
-            raise Broken("1: what serves was forgotten")
-        if new.serving != old.serving and new.serving is not None and not self.was_proven(new.serving.backend):
-            raise Broken(f"1: {new.serving.backend} is said to serve, but never answered")
-        key = spec_inputs(self.release())
-        self.spec_rejections |= {(r.id, key) for r in new.rollout.rejected if r.id and r.inputs == key}
-
-    def was_proven(self, backend: Backend) -> bool:
-        return backend.id in self.passed if backend.kind is BackendKind.ARTIFACT else backend.id in self.proven_adapters
-
-    @property
-    def proven_adapters(self) -> set[str]:
-        return self.__dict__.setdefault("_proven", set())
-
-    def _AddFinalizer(self, action: act.AddFinalizer, seen: Snapshot) -> None:
-        self.finalizer = True
-
-    def _RemoveFinalizer(self, action: act.RemoveFinalizer, seen: Snapshot) -> None:
-        self.finalizer = False
-
-    def _EnsureJob(self, action: act.EnsureJob, seen: Snapshot) -> None:
-        key = (action.kind, action.inputs)
-        if key in self.jobs:
-            return
-        if action.kind is act.JobKind.BUILD:
-            self.built[action.inputs] = self.built.get(action.inputs, 0) + 1
-        status = seen.release.status
-        about = status.adapter.digest if action.kind is act.JobKind.BUILD and status.adapter else ""
-        if action.kind is act.JobKind.IMPORT:
-            about = seen.release.spec.adapters[0].version
-        if action.kind is act.JobKind.VALIDATE and status.artifact:
-            about = status.artifact.id
-        self.jobs[key] = Job(
-            action.kind,
-            action.inputs,
-            about,
-            JobFacts(action.kind, f"{action.kind}-{action.inputs[:8]}", action.inputs, JobState.ACTIVE),
-        )
-
-    def end_job(self, key: tuple[act.JobKind, str], outcome: str) -> None:
+    # -- what happens to it
+    def end_job(self, key: tuple[JobKind, str], outcome: str) -> None:
         job = self.jobs[key]
         if outcome == "fails":
             facts = replace(job.facts, state=JobState.FAILED, failure=Problem("Broken", "it broke"))
@@ -268,228 +284,75 @@ class World:
             facts = replace(job.facts, state=JobState.SUCCEEDED, result=self._result(job, outcome))
         self.jobs[key] = replace(job, facts=facts)
 
-    def _result(self, job: Job, outcome: str) -> Any:
-        if job.kind is act.JobKind.IMPORT:
-            digest = digest_of("adapter", job.about)
-            return ImportResult(digest, f"/store/adapters/finetune/{hex_of(digest)}", rank=8)
-        if job.kind is act.JobKind.BUILD:
-            artifact_id = digest_of("artifact", job.about, job.inputs)
-            return BuildResult(artifact_id, f"/store/artifacts/{hex_of(artifact_id)}")
-        scores = {"good": 0.99, "bad": 0.4, "nan": math.nan}
-        if outcome == "empty":
-            return EvaluateResult()
+    def _result(self, job: Job, outcome: str) -> ImportResult | BuildResult | EvaluateResult | None:
         if outcome == "no result":
             return None
-        errors = 3 if outcome == "errors" else 0
+        if job.kind is JobKind.IMPORT:
+            digest = digest_of("adapter", job.about)
+            return ImportResult(digest, f"/store/adapters/finetune/{hex_of(digest)}", rank=8)
+        if job.kind is JobKind.BUILD:
+            artifact_id = digest_of("artifact", job.about)
+            return BuildResult(artifact_id, f"/store/artifacts/{hex_of(artifact_id)}", name="merged-tiny-llama")
+        return self._scores(job.about, outcome)
+
+    def _scores(self, artifact_id: str, outcome: str) -> EvaluateResult:
+        if outcome == "empty":
+            return EvaluateResult()
         if outcome == "good":
-            self.passed.add(job.about)
-        result = SuiteResult("support", 100, 0.99, scores.get(outcome, 0.99), errors=errors)
-        return EvaluateResult((result,), speedup=1.5, adapter_latency_seconds=0.1, artifact_latency_seconds=0.1)
+            self.passed.add(artifact_id)
+        errors = 3 if outcome == "errors" else 0
+        score = {"bad": 0.4, "nan": math.nan}.get(outcome, 0.99)
+        latency = math.nan if outcome == "nan" else self.latency
+        result = SuiteResult("support", 100, 0.99, score, errors=errors)
+        return EvaluateResult((result,), 1.5, latency, latency)
 
-    def _pod(self, name: str) -> BasePod | None:
-        pod = self.pods.get(name)
-        return pod if pod is not None and pod.ready and not pod.deleting and not pod.mute else None
-
-    def _load(self, pod: BasePod, name: str, digest: str, path: str) -> bool:
-        if hex_of(digest) not in path:
-            raise Broken("7: a version is loaded from a path that is not its own")
-        if len(pod.adapters) >= self.slots and name not in pod.adapters:
-            raise Broken(f"a load on {pod.name} would evict another adapter")
-        if hex_of(digest) in pod.refuses:
-            pod.failure = LoadFailure(digest, "no", True, self.now)
-            return False
-        pod.adapters.setdefault(name, path)
-        return True
-
-    def _LoadAdapter(self, action: act.LoadAdapter, seen: Snapshot) -> None:
-        if pod := self._pod(action.pod):
-            if action.engine_name not in pod.adapters and len(pod.adapters) >= (
-                self.base.max_cpu_loras if self.base else 0
-            ):
-                return
-            self._load(pod, action.engine_name, action.digest, action.path)
-
-    def _StageAdapter(self, action: act.StageAdapter, seen: Snapshot) -> None:
-        if (pod := self._pod(action.pod)) and len(pod.adapters) < self.slots:
-            self._load(pod, action.engine_name, action.digest, action.path)
-
-    def _ReplaceAdapter(self, action: act.ReplaceAdapter, seen: Snapshot) -> None:
-        pod = self._pod(action.pod)
-        if pod is None or self.stale(seen):
-            return
-        healthy = [p for p in self.pods.values() if p.ready and not p.deleting]
-        if len([p for p in seen.base_pods if p.usable]) > 1 and len(healthy) > 1:
-            raise Broken("1: the version on a pod was replaced in place although there are others")
-        if action.staging_name not in pod.adapters:
-            return
-        pod.adapters[action.engine_name] = action.path
-        pod.label = action.label
-        pod.unrouted_at = None
-        self.proven_adapters.add(action.digest)
-        pod.adapters.pop(action.staging_name)
-
-    def _ProbeAndLabel(self, action: act.ProbeAndLabel, seen: Snapshot) -> None:
-        pod = self._pod(action.pod)
-        if pod is None or pod.adapters.get(action.engine_name) != action.path:
-            return
-        pod.label, pod.unrouted_at = action.label, None
-        self.proven_adapters.add(action.digest)
-
-    def _RemoveLabel(self, action: act.RemoveLabel, seen: Snapshot) -> None:
-        pod = self.pods.get(action.pod)
-        if pod is None or pod.label is None:
-            return
-        facts = next((p for p in seen.base_pods if p.name == action.pod), None)
-        honest = facts is not None and facts.usable and (seen.held_digest(facts) or "x")[:8] == facts.loaded_label
-        if honest and self.deleted_at is None and not self.stale(seen):
-            others = [p for p in self.routed_pods() if p != pod.name]
-            if pod.name in self.routed_pods() and not others:
-                raise Broken("4: the last pod that serves was taken out of the route")
-        pod.label, pod.unrouted_at = None, self.now
-
-    def _UnloadAdapter(self, action: act.UnloadAdapter, seen: Snapshot) -> None:
-        pod = self._pod(action.pod)
-        if pod is None or self.stale(seen):
-            return
-        if pod.label is not None and "@" not in action.engine_name:
-            return  # act's guard
-        if (
-            pod.unrouted_at is not None
-            and "@" not in action.engine_name
-            and self.now - pod.unrouted_at < timedelta(seconds=5)
-        ):
-            raise Broken("4: unloaded before the delay was over")
-        pod.adapters.pop(action.engine_name, None)
-
-    def _EnsureAdapterService(self, action: act.EnsureAdapterService, seen: Snapshot) -> None:
-        pass
-
-    def _EnsureMerged(self, action: act.EnsureMerged, seen: Snapshot) -> None:
-        if action.artifact_id in self.merged:
-            return
-        if (action.artifact_id, spec_inputs(seen.release)) in self.spec_rejections and not self.stale(seen):
-            served = self.status.serving is not None and self.status.serving.backend.id == action.artifact_id
-            if not served and self.release().spec.rollback is None:
-                raise Broken("5: a rejected artifact is tried again")
-        self.counter += 1
-        self.merged[action.artifact_id] = Merged(action.artifact_id, f"m{self.counter}", gone_since=self.now)
-
-    def _DeleteMerged(self, action: act.DeleteMerged, seen: Snapshot) -> None:
-        merged = self.merged.get(action.artifact_id)
-        if merged is None or merged.uid != action.uid or self.stale(seen):
-            return
-        label = (self.selector or {}).get("adapterrelease.dev/artifact")
-        if label == artifact_label(action.artifact_id):
-            raise Broken("4: the routed Deployment was deleted")
-        left = self.left_route_at.get(action.artifact_id)
-        delay = parse_duration(self.release().spec.rollout.scale_down_delay)
-        if left is not None and self.now - left < delay:
-            raise Broken("4: a Deployment was deleted before scaleDownDelay was over")
-        del self.merged[action.artifact_id]
-
-    def _SwitchRoute(self, action: act.SwitchRoute, seen: Snapshot) -> None:
-        if self.stale(seen):
-            return
-        backend, selector = action.backend, seen.selector_for(action.backend)
-        if backend.kind is BackendKind.ARTIFACT:
-            if backend.id not in self.passed:
-                raise Broken("2/3: traffic to an artifact without a Pass verdict")
-            rejected = (backend.id, spec_inputs(self.release())) in self.spec_rejections
-            already = self.status.serving is not None and self.status.serving.backend == backend
-            if rejected and not already and self.release().spec.rollback is None:
-                raise Broken("5: traffic to a rejected artifact")
-        elif backend.id not in self.proven_adapters:
-            raise Broken("1: the route points at an adapter that never answered")
-        if (
-            self.selector
-            and self.routed_pods()
-            and not self.routed_pods(selector)
-            and not self._just_died(seen, backend)
-        ):
-            raise Broken("1: the route was moved from a backend that answers to one that does not")
-        if self.selector and (old := self.selector.get("adapterrelease.dev/artifact")) and self.selector != selector:
-            for artifact_id in self.merged:
-                if artifact_label(artifact_id) == old:
-                    self.left_route_at[artifact_id] = self.now
-        if backend.kind is BackendKind.ARTIFACT:
-            self.left_route_at.pop(backend.id, None)
-        self.selector = selector
-
-    # -- what happens to it
     def crash_container(self, name: str) -> None:
         pod = self.pods[name]
-        pod.ready, pod.adapters, pod.failure = False, {}, None
+        pod.ready, pod.adapters, pod.failure, pod.replacing_fails = False, {}, None, False
         pod.container += 1
 
+    def merged_goes(self, artifact_id: str, available: bool) -> None:
+        merged = self.merged[artifact_id]
+        if merged.available and not available:
+            merged.gone_since = self.now
+        merged.available = available
+
+    def add_pod(self) -> BasePod:
+        self.counter += 1
+        self.pods[f"pod-{self.counter}"] = BasePod(f"pod-{self.counter}")
+        return self.pods[f"pod-{self.counter}"]
+
+    def lose_deployment(self, artifact_id: str) -> None:
+        """kubectl delete deployment."""
+        self.merged.pop(artifact_id, None)
+
+    def base_is_deleted(self) -> None:
+        self.base, self.pods = None, {}
+
+    def base_comes_back(self, pods: int = 1) -> None:
+        self.base = base(max_cpu_loras=self.slots)
+        for _ in range(pods - len(self.pods)):
+            self.add_pod()
+
+    def let_endpoints_catch_up(self) -> None:
+        self.endpoints_lag, self.slow_endpoints = False, None
+
     def heal(self) -> None:
+        """The misfortune ends."""
+        self.base_comes_back()
         for pod in self.pods.values():
-            pod.ready, pod.mute, pod.refuses = True, False, set()
-            pod.failure = None
+            pod.ready, pod.mute, pod.refuses, pod.replacing_fails, pod.failure = True, False, set(), False, None
+            for name in [n for n in pod.adapters if not n.startswith(ROUTE)]:
+                del pod.adapters[name]
         for name in [n for n, p in self.pods.items() if p.deleting]:
             del self.pods[name]
         if not self.pods:
             self.add_pod()
         for merged in self.merged.values():
-            merged.available, merged.gone_since = True, None
+            merged.available, merged.gone_since, merged.never_starts, merged.unreadable = True, None, False, False
+        self.let_endpoints_catch_up()
+        self.answers_wrong, self.services_taken, self.rivals = False, set(), ()
 
-    def add_pod(self) -> None:
-        self.counter += 1
-        self.pods[f"pod-{self.counter}"] = BasePod(f"pod-{self.counter}")
-
-
-@dataclass
-class Controller:
-    """One controller process, stopped between any two writes."""
-
-    world: World
-    seen: Snapshot | None = None
-    plan: Plan | None = None
-    todo: list[act.Action] = field(default_factory=list)
-
-    def look(self) -> None:
-        self.seen = self.world.snapshot()
-        self.plan = plan(self.seen, self.world.now)
-        self.todo = list(self.plan.actions)
-
-    def step(self) -> bool:
-        """One write. False when there was nothing to write."""
-        if self.plan is None or self.seen is None:
-            self.look()
-            return True
-        if self.todo:
-            self.world.do(self.todo.pop(0), self.seen)
-            return True
-        self.world.write_status(self.plan.status, self.seen)
-        self.plan = None
-        return True
-
-    def crash(self) -> None:
-        self.plan, self.todo = None, []
-
-    def reconcile(self) -> Plan:
-        self.look()
-        done = self.plan
-        assert done is not None
-        while self.plan is not None:
-            self.step()
-        return done
-
-
-def run(world: World, rounds: int = 60, tick: float = 1.0, finish: str = "good") -> Iterator[Plan]:
-    """Let one controller work in a world where everything goes well: jobs end, Deployments come up, time passes."""
-    controller = Controller(world)
-    for _ in range(rounds):
-        yield controller.reconcile()
-        for key, job in list(world.jobs.items()):
-            if job.facts.state is JobState.ACTIVE:
-                world.end_job(key, finish)
-        for merged in world.merged.values():
-            merged.available = True
-            merged.requests += 10
-        world.now += timedelta(seconds=tick)
-
-
-def settle(world: World, rounds: int = 60, tick: float = 1.0, finish: str = "good") -> World:
-    for _ in run(world, rounds, tick, finish):
-        pass
-    return world
+    def pass_time(self, seconds: float) -> World:
+        self.now += timedelta(seconds=seconds)
+        return self

@@ -181,6 +181,8 @@ class FakeVllm:
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
+            wbufsize = -1  # one packet for head and body, else each answer waits 40 ms for an acknowledgement
+
             def do_GET(self) -> None:
                 self._respond(None)
 

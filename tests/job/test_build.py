@@ -132,9 +132,8 @@ def test_a_damaged_artifact_is_not_reused(base: Path, adapter: Path, tmp_path: P
 
 def test_another_job_with_the_same_inputs_waits_its_turn(base: Path, adapter: Path, tmp_path: Path) -> None:
     artifact_id = built(tmp_path).artifact_id
-    with Store(tmp_path / "store").working(artifact_id):
-        with pytest.raises(TransientError, match="another job"):
-            built(tmp_path)
+    with Store(tmp_path / "store").working(artifact_id), pytest.raises(TransientError, match="another job"):
+        built(tmp_path)
 
 
 def test_an_adapter_that_changed_since_its_import_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
@@ -222,6 +221,26 @@ def test_the_containers_own_limit_counts(tmp_path: Path) -> None:
     assert preflight.memory_available(tmp_path / "meminfo", cgroup) == 600_000
 
 
+def test_work_that_nobody_will_finish_is_swept(base: Path, adapter: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for name in ("abandoned", "locked", "recent"):
+        with store.working(name) as work:
+            (work / "merged.partial").mkdir()
+            if name != "recent":
+                os.utime(work, (1, 1))
+    with store.working("locked"):
+        os.utime(store.work("locked"), (1, 1))
+        built(tmp_path)
+    assert [store.work(n).exists() for n in ("abandoned", "locked", "recent")] == [False, True, True]
+
+
+def test_a_merge_that_fails_for_good_leaves_no_weights(base: Path, tmp_path: Path) -> None:
+    tiny_models.adapter(tmp_path / "adapter", config=tiny_models.lora_config(lora_alpha=1e300))
+    with pytest.raises(PermanentError, match="not finite"):
+        built(tmp_path)
+    assert in_store(tmp_path) == set()
+
+
 # The job in a process of its own, which kills itself before the n-th call that changes the disk for good.
 KILLED = """
 import os, pathlib, signal, sys
@@ -257,7 +276,7 @@ def test_killed_at_any_step_a_job_leaves_no_half_artifact_and_goes_on(
     while True:
         steps += 1
         command = [sys.executable, "-c", KILLED, str(document), str(steps)]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
         _no_half_artifact(tmp_path / "store", set(reference))
         if done.returncode == 0:
             break

@@ -17,9 +17,9 @@ import pytest
 from controller.errors import PermanentError, TransientError
 from controller.job.chat import Chat
 from controller.job.contract import Benchmark, Endpoint, EvaluateContract, Release, Scorer, Source, Suite
-from controller.job.evaluate import run_evaluate
+from controller.job.evaluate import benchmark, run_evaluate
 from controller.job.progress import Progress
-from controller.job.suite import is_right
+from controller.job.suite import Example, is_right
 from controller.job.summary import EvaluateResult
 from tests.job.serving import Answer, FakeModel, serve
 
@@ -45,7 +45,7 @@ def evaluated(
     tmp_path: Path,
     reference: Any,
     candidate: Any,
-    benchmark: Benchmark | None = None,
+    timed: Benchmark | None = None,
     key: str | None = None,
     suites: tuple[Suite, ...] | None = None,
     **changes: Any,
@@ -58,7 +58,7 @@ def evaluated(
             candidate=Endpoint(url=f"http://127.0.0.1:{b}/v1", model="bot"),
             api_key_file=key,
             suites=suites or (suite(tmp_path, **changes),),
-            benchmark=benchmark,
+            benchmark=timed,
         )
         return run_evaluate(contract, Progress())
 
@@ -112,15 +112,10 @@ def test_no_more_requests_run_at_once_than_asked_for(tmp_path: Path) -> None:
         return right(question)
 
     model = FakeModel("bot", right)
-    with serve(model) as a:
-        with ExitStack() as stack:
-            chat = stack.enter_context(Chat(Endpoint(url=f"http://127.0.0.1:{a}", model="bot")))
-            from controller.job.evaluate import benchmark
-            from controller.job.suite import Example
-
-            model.answers = three_at_a_time
-            prompts = [(Example(({"role": "user", "content": f"ticket {i}"},), "x"), 8) for i in range(12)]
-            result = benchmark(Benchmark(concurrency=3, requests=12), prompts, chat, chat, Progress())
+    with serve(model) as port, Chat(Endpoint(url=f"http://127.0.0.1:{port}", model="bot")) as chat:
+        model.answers = three_at_a_time
+        prompts = [(Example(({"role": "user", "content": f"ticket {i}"},), "x"), 8) for i in range(12)]
+        result = benchmark(Benchmark(concurrency=3, requests=12), prompts, chat, chat, Progress())
     assert model.most == 3
     assert result.reference.errors == 0
 

@@ -50,6 +50,11 @@ def test_what_two_roundings_get_wrong_is_right() -> None:
     assert float(np.float32(value)) == 1 + 2**-8
     assert through(value, "BF16") == 1 + 2**-7
     assert through(-value, "BF16") == -1 - 2**-7
+    # And just below the next middle, where even is above.
+    value = 1 + 3 * 2**-8 - 2**-40
+    assert float(np.float32(value)) == 1 + 3 * 2**-8
+    assert through(value, "BF16") == 1 + 2**-7
+    assert through(-value, "BF16") == -1 - 2**-7
 
 
 @given(st.integers(0, 0xFFFF))

@@ -150,7 +150,7 @@ def test_a_source_outside_of_its_mount_is_refused(base: Path, incoming: Path, tm
 def test_a_link_out_of_the_adapter_is_refused(base: Path, incoming: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("{}")
     (incoming / "tokenizer.json").symlink_to(tmp_path / "secret")
-    with pytest.raises(RejectedError, match="UnsupportedFormat: tokenizer.json is a link"):
+    with pytest.raises(RejectedError, match=r"UnsupportedFormat: tokenizer\.json is a link"):
         imported(tmp_path, from_path(incoming))
 
 
@@ -173,9 +173,9 @@ def test_size_is_bounded(base: Path, incoming: Path, tmp_path: Path) -> None:
 
 
 def test_two_imports_of_one_release_do_not_mix(base: Path, incoming: Path, tmp_path: Path) -> None:
-    with Store(tmp_path / "store").working("import-finetune-llm-bot"):
-        with pytest.raises(TransientError, match="another job") as e:
-            imported(tmp_path, from_path(incoming))
+    other = Store(tmp_path / "store").working("import-finetune-llm-bot")
+    with other, pytest.raises(TransientError, match="another job") as e:
+        imported(tmp_path, from_path(incoming))
     assert e.value.reason == "AlreadyRunning"
     assert not imported(tmp_path, from_path(incoming)).reused
 
@@ -280,9 +280,8 @@ def test_what_the_server_answers_decides_about_a_retry(
         request.close_connection = True
         return status, headers, b"x"
 
-    with https({}, respond) as port:
-        with pytest.raises(kind) as e:
-            imported(tmp_path, Source(url=f"https://localhost:{port}/a/"), downloader(credentials))
+    with https({}, respond) as port, pytest.raises(kind) as e:
+        imported(tmp_path, Source(url=f"https://localhost:{port}/a/"), downloader(credentials))
     assert e.value.reason == reason  # type: ignore[attr-defined]
 
 
@@ -306,10 +305,20 @@ def test_credentials_do_not_follow_a_redirect_to_another_server(
     assert seen and set(seen) == {None}
 
 
+def test_a_signature_in_an_address_is_not_told(base: Path, credentials: Path, https: Any, tmp_path: Path) -> None:
+    def respond(request: BaseHTTPRequestHandler) -> Answer:
+        if "X-Signature" in request.path:
+            return 403, {}, b""
+        return 302, {"Location": request.path + "?X-Signature=s3cret"}, b""
+
+    with https({}, respond) as port, pytest.raises(PermanentError, match="answered 403") as e:
+        imported(tmp_path, Source(url=f"https://localhost:{port}/a/x.zip?sig=s3cret"), downloader(credentials))
+    assert "s3cret" not in str(e.value)
+
+
 def test_an_unknown_authority_is_refused(base: Path, https: Any, tmp_path: Path) -> None:
-    with https({}) as port:
-        with pytest.raises(TransientError, match="certificate verify failed"):
-            imported(tmp_path, Source(url=f"https://localhost:{port}/a/"), Downloader(is_allowed=lambda address: True))
+    with https({}) as port, pytest.raises(TransientError, match="certificate verify failed"):
+        imported(tmp_path, Source(url=f"https://localhost:{port}/a/"), Downloader(is_allowed=lambda address: True))
 
 
 def tar_with(*members: tuple[str, bytes, str]) -> bytes:
@@ -341,14 +350,13 @@ BAD_ARCHIVES = {
 @pytest.mark.parametrize("case", BAD_ARCHIVES)
 def test_a_bad_archive_is_refused(case: str, base: Path, credentials: Path, https: Any, tmp_path: Path) -> None:
     content, reason = BAD_ARCHIVES[case]
-    with https({"x.tar.gz": content}) as port:
-        with pytest.raises(PermanentError) as e:
-            imported(
-                tmp_path,
-                Source(url=f"https://localhost:{port}/a/x.tar.gz"),
-                downloader(credentials),
-                max_bytes=1_000_000,
-            )
+    with https({"x.tar.gz": content}) as port, pytest.raises(PermanentError) as e:
+        imported(
+            tmp_path,
+            Source(url=f"https://localhost:{port}/a/x.tar.gz"),
+            downloader(credentials),
+            max_bytes=1_000_000,
+        )
     assert e.value.reason == reason
     assert in_store(tmp_path) == []
 

@@ -168,8 +168,10 @@ def test_a_job_that_cannot_serve_its_progress_still_works(tmp_path: Path) -> Non
     (tmp_path / "contract.json").write_text(json.dumps(import_contract(tmp_path)))
     with taken:
         done = subprocess.run(
-            [sys.executable, "-m", "controller", "job", "--contract", str(tmp_path / "contract.json")]
-            + ["--termination-log", str(tmp_path / "end"), "--progress-port", str(taken.port)],
+            [
+                *(sys.executable, "-m", "controller", "job", "--contract", tmp_path / "contract.json"),
+                *("--termination-log", tmp_path / "end", "--progress-port", str(taken.port)),
+            ],
             cwd=CHECKOUT,
             capture_output=True,
             text=True,

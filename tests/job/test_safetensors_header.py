@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from pathlib import Path
@@ -92,10 +93,8 @@ def test_a_broken_file_is_refused_with_its_reason(case: str, tmp_path: Path) -> 
 @given(st.binary(max_size=300), st.integers(0, 1 << 40))
 def test_any_bytes_give_a_header_or_a_header_error(text: bytes, size: int) -> None:
     for prefix in (b"", b"{"):
-        try:
+        with contextlib.suppress(HeaderError):
             parse_header(prefix + text, size)
-        except HeaderError:
-            pass
 
 
 json_values = st.recursive(

@@ -86,7 +86,7 @@ class FakeEngines(Engines):
 
     def at(self, host: str, port: int, api_key: str | None) -> Engine:
         for service in self._cluster.listers.services.list():
-            if service["spec"]["clusterIP"] == host:
+            if service["spec"].get("clusterIP") == host:
                 behind = self._cluster.ready_pods(service["spec"]["selector"])
                 target = behind[0]["status"]["podIP"] if behind else "127.255.0.1"
                 return super().at(target, self._cluster.port, api_key)

@@ -1,0 +1,147 @@
+"""The table "What does not get through" in docs/operating.md, played on the decision itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from controller.api.reasons import Reason
+from controller.api.status import (
+    AdapterReleaseStatus,
+    AdapterStatus,
+    ArtifactStatus,
+    BackendKind,
+    ConditionType,
+    HistoryEntry,
+    RolloutStatus,
+    Serving,
+    Step,
+)
+from controller.api.v1alpha1 import ARTIFACT_LABEL, RELEASE_LABEL
+from controller.domain.inputs import build_inputs, import_inputs, validate_inputs
+from controller.domain.plan import Plan, plan
+from controller.domain.snapshot import (
+    EvaluateResult,
+    JobFacts,
+    JobKind,
+    JobState,
+    MergedFacts,
+    PodFacts,
+    Problem,
+    RouteFacts,
+    Snapshot,
+    SuiteResult,
+)
+from tests.builders import A1, D1, T0, ReleaseBuilder, adapter, artifact, base, release
+from tests.docs.pages import ROOT, rows, section
+
+DOCUMENTED = {row[0]: row[1:] for row in rows(section(ROOT / "docs" / "operating.md", "What does not get through"))}
+PATH = base().adapter_path("finetune", D1)
+ON_BASE = PodFacts("tiny-llama-0", "uid", "10.0.0.1", ready=True, loaded_label="1" * 8, adapters={"support-bot": PATH})
+TO_ADAPTER = RouteFacts(
+    owned=True,
+    selector={"app": "tiny-llama", "loaded.adapterrelease.dev/support-bot": "1" * 8},
+    endpoints=frozenset({"tiny-llama-0"}),
+    answered_root=PATH,
+)
+TO_ARTIFACT = RouteFacts(owned=True, selector={RELEASE_LABEL: "support-bot", ARTIFACT_LABEL: "a" * 12})
+
+
+def serving(backend: BackendKind) -> AdapterReleaseStatus:
+    """The adapter is imported and has served; what serves now is `backend`."""
+    first = HistoryEntry(revision=1, backend=adapter(D1), since=T0, reason="FirstLoad", adapter_digest=D1)
+    second = HistoryEntry(revision=2, backend=artifact(A1), since=T0, reason="Promoted", adapter_digest=D1)
+    history = [first] if backend is BackendKind.ADAPTER else [second, first]
+    made = release().stable().build()
+    return AdapterReleaseStatus(
+        serving=Serving(backend=history[0].backend, revision=history[0].revision, since=T0),
+        history=history,
+        adapter=AdapterStatus(digest=D1, version="v1", inputs=import_inputs(made, base()), path=PATH),
+        artifact=ArtifactStatus(
+            id=A1,
+            inputs=build_inputs(made, base(), D1),
+            path=base().artifact_path(A1),
+            adapter_digest=D1,
+            quantized=True,
+        ),
+    )
+
+
+def remembering(builder: ReleaseBuilder, status: AdapterReleaseStatus) -> ReleaseBuilder:
+    return builder.status(**dict(status))
+
+
+def candidate(*pods: PodFacts) -> MergedFacts:
+    return MergedFacts("support-bot-merged", "uid", A1, replicas=1, available=len(pods), pods=pods)
+
+
+def refused_import(reason: str) -> Plan:
+    """A new version is refused while the old one serves."""
+    made = remembering(release().version("v2"), serving(BackendKind.ADAPTER)).build()
+    inputs, problem = import_inputs(made, base()), Problem(reason, "what is wrong")
+    job = JobFacts(JobKind.IMPORT, "import", inputs, JobState.FAILED, failure=problem)
+    return plan(Snapshot(made, base(), (ON_BASE,), jobs=(job,), route=TO_ADAPTER), T0)
+
+
+def dropped_score() -> Plan:
+    made = remembering(release().stable(), serving(BackendKind.ADAPTER)).build()
+    result = EvaluateResult(suites=(SuiteResult("support", 100, adapter=0.97, artifact=0.60),), speedup=1.5)
+    job = JobFacts(JobKind.VALIDATE, "validate", validate_inputs(made, A1), JobState.SUCCEEDED, result=result)
+    up = candidate(PodFacts("merged-0", "uid", ready=True))
+    return plan(Snapshot(made, base(), (ON_BASE,), jobs=(job,), merged=(up,), route=TO_ADAPTER), T0)
+
+
+def late_candidate() -> Plan:
+    status = serving(BackendKind.ADAPTER)
+    starting = RolloutStatus(step=Step.STARTING, inputs=A1, started_at=T0 - timedelta(hours=1), deadline=T0)
+    made = remembering(release().stable(), status.model_copy(update={"rollout": starting})).build()
+    return plan(Snapshot(made, base(), (ON_BASE,), merged=(candidate(),), route=TO_ADAPTER), T0)
+
+
+def dead_after_the_swap() -> Plan:
+    observing = RolloutStatus(
+        step=Step.OBSERVING, target=artifact(A1), origin=adapter(D1), started_at=T0, deadline=T0 + timedelta(minutes=1)
+    )
+    status = serving(BackendKind.ARTIFACT).model_copy(update={"rollout": observing})
+    made = remembering(release().stable(), status).build()
+    decided = plan(Snapshot(made, base(), (ON_BASE,), merged=(candidate(),), route=TO_ARTIFACT), T0)
+    made = remembering(release().stable(), decided.status).build()
+    return plan(Snapshot(made, base(), (ON_BASE,), merged=(candidate(),), route=TO_ADAPTER), T0)
+
+
+PLAYED = {
+    "an adapter for another base": lambda: refused_import("BaseMismatch"),
+    "NaN or Inf in the weights": lambda: refused_import("NonFiniteWeights"),
+    "rank over `--max-lora-rank`": lambda: refused_import("RankTooHigh"),
+    "a suite score that drops": dropped_score,
+    "a candidate that never becomes ready": late_candidate,
+    "a merged model that dies after the swap": dead_after_the_swap,
+}
+
+
+def test_all_of_them_are_documented() -> None:
+    assert list(DOCUMENTED) == list(PLAYED)
+
+
+@pytest.mark.parametrize("what", PLAYED)
+def test_condition_reason_and_event_are_those_of_the_table(what: str) -> None:
+    outcome = PLAYED[what]()
+    documented_condition, reasons, event = DOCUMENTED[what]
+    kind, _, wanted = documented_condition.strip("`").partition("=")
+    condition = outcome.status.condition(ConditionType(kind))
+    assert condition is not None
+    assert (condition.status, f"`{condition.reason}`") in [(wanted, reason) for reason in reasons.split(" or ")]
+    assert event.replace("`", "") in [f"{note.type} {note.reason}" for note in outcome.notes]
+
+
+@pytest.mark.parametrize("what", PLAYED)
+def test_the_adapter_still_serves_and_degraded_says_what_to_do(what: str) -> None:
+    outcome = PLAYED[what]()
+    degraded = outcome.status.condition(ConditionType.DEGRADED)
+    assert degraded is not None
+    assert degraded.status == "True"
+    assert degraded.reason != Reason.NO_READY_BACKEND
+    assert "adapterrelease.dev/retry" in degraded.message
+    assert outcome.status.serving is not None
+    assert outcome.status.serving.backend == adapter(D1)

@@ -1,0 +1,279 @@
+"""What the controller does to the world, with the guards of reconcile/act.py, and the invariants at each action.
+
+`Broken` is raised where an invariant of the design does not hold; its number is in the message. An action that was
+planned from an old view of the release is stale: what takes something away is fenced by act.py, so it does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from controller.api.status import AdapterReleaseStatus, BackendKind, Step
+from controller.api.types import parse_duration
+from controller.domain import actions as act
+from controller.domain.inputs import build_inputs, spec_inputs
+from controller.domain.snapshot import JobFacts, JobState, LoadFailure, PodFacts, Snapshot, artifact_label, hex_of
+from tests.domain.world import ARTIFACT, ROUTE, BasePod, Broken, Job, Merged, World
+
+UNROUTE_DELAY = timedelta(seconds=5)
+
+
+def do(world: World, action: act.Action, seen: Snapshot) -> None:
+    """Carry out one action and look whether it cost clients their answers."""
+    before = world.answering()
+    excused = world.deleted_at is not None or _takes_a_lying_label_off(action, seen) or stale(world, seen)
+    _DEEDS[type(action)](world, action, seen)
+    if before and not world.answering() and not excused:
+        raise Broken(f"1/4: {type(action).__name__} left the route without an answer: {action.why}")
+
+
+def stale(world: World, seen: Snapshot) -> bool:
+    return seen.release.metadata.resource_version != str(world.revision)
+
+
+def write_status(world: World, status: AdapterReleaseStatus, seen: Snapshot) -> bool:
+    """False: somebody else has written since."""
+    if stale(world, seen):
+        return False
+    if AdapterReleaseStatus.model_validate(status.to_wire()) != status:
+        raise Broken("8: the memory is not what is read back after a restart")
+    if status != world.status:
+        _check_memory(world, world.status, status)
+        world.status = status
+        world.revision += 1
+    return True
+
+
+def _check_memory(world: World, old: AdapterReleaseStatus, new: AdapterReleaseStatus) -> None:
+    if new.rollout.step is not Step.IDLE and new.rollout.deadline is None:
+        raise Broken(f"6: step {new.rollout.step} has no deadline")
+    if old.serving is not None and new.serving is None:
+        raise Broken("1: what serves was forgotten")
+    if new.serving != old.serving and new.serving is not None:
+        if not world.was_proven(new.serving.backend):
+            raise Broken(f"1: {new.serving.backend} is said to serve, but never answered")
+        if world.answers_wrong or world.slow_endpoints is not None:
+            raise Broken("1: the switch was believed, although the route did not answer rightly")
+    key = spec_inputs(world.release())
+    world.spec_rejections |= {(r.id, key) for r in new.rollout.rejected if r.id and r.inputs == key}
+
+
+def _seen_pod(seen: Snapshot, name: str) -> PodFacts | None:
+    return next((p for p in seen.base_pods if p.name == name), None)
+
+
+def _takes_a_lying_label_off(action: act.Action, seen: Snapshot) -> bool:
+    """It was right to do by what was seen; the pod may have changed since."""
+    if not isinstance(action, act.RemoveLabel):
+        return False
+    pod = _seen_pod(seen, action.pod)
+    if pod is None or not pod.usable or pod.adapters is None:
+        return True
+    return (pod.adapters.get(ROUTE) or "").rpartition("/")[2][:8] != pod.loaded_label
+
+
+def _answering_pod(world: World, name: str) -> BasePod | None:
+    pod = world.pods.get(name)
+    return pod if pod is not None and pod.up and not pod.mute else None
+
+
+# -- jobs
+
+
+def _ensure_job(world: World, action: act.EnsureJob, seen: Snapshot) -> None:
+    key = (action.kind, action.inputs)
+    if key in world.jobs:
+        return
+    status = seen.release.status
+    if action.kind is act.JobKind.BUILD and status.artifact and status.artifact.inputs == action.inputs:
+        raise Broken("8: what is built is built again")
+    world.started[key] = world.started.get(key, 0) + 1
+    name = f"{action.kind}-{action.inputs[:8]}"
+    facts = JobFacts(action.kind, name, action.inputs, JobState.ACTIVE)
+    world.jobs[key] = Job(action.kind, action.inputs, _about(action, seen), facts)
+
+
+def _about(action: act.EnsureJob, seen: Snapshot) -> str:
+    status = seen.release.status
+    if action.kind is act.JobKind.IMPORT:
+        return seen.release.spec.adapters[0].version
+    if action.kind is act.JobKind.BUILD and status.adapter is not None and seen.base is not None:
+        if build_inputs(seen.release, seen.base, status.adapter.digest) != action.inputs:
+            raise Broken("8: a build for other inputs than the status says")
+        return status.adapter.digest
+    return status.artifact.id if status.artifact else ""
+
+
+# -- adapters on pods
+
+
+def _load(world: World, pod: BasePod, name: str, digest: str, path: str) -> None:
+    if hex_of(digest) not in path:
+        raise Broken("7: a version is loaded from a path that is not its own")
+    if name in pod.adapters:
+        return  # act: it is there already, or the name is somebody else's
+    if len(pod.adapters) >= world.slots:
+        return  # act asks again under a lock; the plan's own fault is found in _load_adapter
+    if hex_of(digest) in pod.refuses:
+        pod.failure = LoadFailure(digest, "no", True, world.now)
+        return
+    pod.adapters[name] = path
+    pod.failure = None
+
+
+def _slot_was_free(action: act.LoadAdapter | act.StageAdapter, seen: Snapshot) -> None:
+    pod = _seen_pod(seen, action.pod)
+    held = len(pod.adapters or {}) if pod else 0
+    if seen.base is not None and held >= seen.base.max_cpu_loras:
+        raise Broken(f"a load on {action.pod} would evict another adapter")
+
+
+def _load_adapter(world: World, action: act.LoadAdapter | act.StageAdapter, seen: Snapshot) -> None:
+    _slot_was_free(action, seen)
+    if pod := _answering_pod(world, action.pod):
+        _load(world, pod, action.engine_name, action.digest, action.path)
+
+
+def _replace_adapter(world: World, action: act.ReplaceAdapter, seen: Snapshot) -> None:
+    pod = _answering_pod(world, action.pod)
+    if pod is None or stale(world, seen) or pod.adapters.get(action.staging_name) != action.path:
+        return
+    if len([p for p in seen.base_pods if p.usable]) > 1:
+        raise Broken("1: the version on a pod was replaced in place although there are others")
+    if pod.failure is not None and pod.failure.digest == action.digest and pod.failure.permanent:
+        raise Broken("5: a replacement that failed, and left a gap, is tried again by itself")
+    if pod.replacing_fails or hex_of(action.digest) in pod.refuses:
+        pod.failure = LoadFailure(action.digest, "no", True, world.now)
+        return  # the old version is put back
+    pod.adapters[action.engine_name] = action.path
+    del pod.adapters[action.staging_name]
+    _label(world, pod, action.label, action.digest)
+
+
+def _probe_and_label(world: World, action: act.ProbeAndLabel, seen: Snapshot) -> None:
+    pod = _answering_pod(world, action.pod)
+    if pod is not None and pod.adapters.get(action.engine_name) == action.path:
+        _label(world, pod, action.label, action.digest)
+
+
+def _label(world: World, pod: BasePod, label: str, digest: str) -> None:
+    pod.label, pod.unrouted_at, pod.failure = label, None, None
+    world.proven_adapters.add(digest)
+
+
+def _remove_label(world: World, action: act.RemoveLabel, seen: Snapshot) -> None:
+    if (pod := world.pods.get(action.pod)) is not None and pod.label is not None:
+        pod.label, pod.unrouted_at = None, world.now
+
+
+def _unload_adapter(world: World, action: act.UnloadAdapter, seen: Snapshot) -> None:
+    pod = _answering_pod(world, action.pod)
+    if pod is None or stale(world, seen):
+        return
+    if action.engine_name == ROUTE:
+        if world.rivals:
+            raise Broken("1: another release's adapter was unloaded")
+        if pod.label is not None:
+            return  # act's guard
+        if pod.unrouted_at is not None and world.now - pod.unrouted_at < UNROUTE_DELAY:
+            raise Broken("4: unloaded before the delay was over")
+    elif not action.engine_name.startswith(f"{ROUTE}@"):
+        raise Broken(f"{action.engine_name} is not ours to unload")
+    pod.adapters.pop(action.engine_name, None)
+
+
+# -- Deployments and the route
+
+
+def _ensure_merged(world: World, action: act.EnsureMerged, seen: Snapshot) -> None:
+    if action.artifact_id in world.merged or seen.base is None:
+        return
+    if (action.artifact_id, spec_inputs(seen.release)) in world.spec_rejections and not stale(world, seen):
+        served = world.served is not None and world.served.id == action.artifact_id
+        if not served and world.release().spec.rollback is None:
+            raise Broken("5: a rejected artifact is tried again")
+    world.counter += 1
+    world.merged[action.artifact_id] = Merged(action.artifact_id, f"m{world.counter}", gone_since=world.now)
+
+
+def _delete_merged(world: World, action: act.DeleteMerged, seen: Snapshot) -> None:
+    merged = world.merged.get(action.artifact_id)
+    if merged is None or merged.uid != action.uid or stale(world, seen):
+        return
+    if (world.selector or {}).get(ARTIFACT) == artifact_label(action.artifact_id):
+        raise Broken("4: the routed Deployment was deleted")
+    left = world.left_route_at.get(action.artifact_id)
+    if left is not None and world.now - left < parse_duration(world.release().spec.rollout.scale_down_delay):
+        raise Broken("4: a Deployment was deleted before scaleDownDelay was over")
+    del world.merged[action.artifact_id]
+
+
+def _switch_route(world: World, action: act.SwitchRoute, seen: Snapshot) -> None:
+    if stale(world, seen) or seen.base is None or ROUTE in world.services_taken:
+        return
+    backend, selector = action.backend, seen.selector_for(action.backend)
+    if backend.kind is BackendKind.ARTIFACT:
+        _artifact_may_have_traffic(world, backend.id)
+    elif backend.id not in world.proven_adapters:
+        raise Broken("1: the route points at an adapter that never answered")
+    if not _was_up(seen, action):
+        raise Broken("1: the route was pointed at a backend that was seen to be down")
+    if not world.routed_pods(selector):
+        return  # act's guard: it has gone down since
+    if world.selector and (old := world.selector.get(ARTIFACT)) and world.selector != selector:
+        for artifact_id in world.merged:
+            if artifact_label(artifact_id) == old:
+                world.left_route_at[artifact_id] = world.now
+    if backend.kind is BackendKind.ARTIFACT:
+        world.left_route_at.pop(backend.id, None)
+    if world.endpoints_lag:
+        world.slow_endpoints = world.endpoints()
+    world.selector = selector
+
+
+def _artifact_may_have_traffic(world: World, artifact_id: str) -> None:
+    if artifact_id not in world.passed:
+        raise Broken("2/3: traffic to an artifact without a Pass verdict")
+    rejected = (artifact_id, spec_inputs(world.release())) in world.spec_rejections
+    already = world.served is not None and world.served.id == artifact_id
+    if rejected and not already and world.release().spec.rollback is None:
+        raise Broken("5: traffic to a rejected artifact")
+
+
+def _was_up(seen: Snapshot, action: act.SwitchRoute) -> bool:
+    backend = action.backend
+    if backend.kind is BackendKind.ARTIFACT:
+        return any(m.available for m in seen.merged if m.artifact_id == backend.id)
+    return any(p.usable and p.loaded_label == hex_of(backend.id)[:8] for p in seen.base_pods)
+
+
+def _add_finalizer(world: World, action: act.AddFinalizer, seen: Snapshot) -> None:
+    world.finalizer = True
+
+
+def _remove_finalizer(world: World, action: act.RemoveFinalizer, seen: Snapshot) -> None:
+    world.finalizer = False
+
+
+def _ensure_adapter_service(world: World, action: act.EnsureAdapterService, seen: Snapshot) -> None:
+    if action.digest not in world.proven_adapters:
+        raise Broken("2: an artifact is to be compared with an adapter that never answered")
+
+
+_DEEDS: dict[type[act.Action], Callable[[World, Any, Snapshot], None]] = {
+    act.AddFinalizer: _add_finalizer,
+    act.RemoveFinalizer: _remove_finalizer,
+    act.EnsureJob: _ensure_job,
+    act.LoadAdapter: _load_adapter,
+    act.StageAdapter: _load_adapter,
+    act.ReplaceAdapter: _replace_adapter,
+    act.ProbeAndLabel: _probe_and_label,
+    act.RemoveLabel: _remove_label,
+    act.UnloadAdapter: _unload_adapter,
+    act.EnsureAdapterService: _ensure_adapter_service,
+    act.EnsureMerged: _ensure_merged,
+    act.DeleteMerged: _delete_merged,
+    act.SwitchRoute: _switch_route,
+}

@@ -1,0 +1,102 @@
+"""Controllers at work on the world: one write at a time, stopped at any of them, or left alone until all is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.domain import actions as act
+from controller.domain.plan import Plan, plan
+from controller.domain.snapshot import JobState, Snapshot
+from tests.domain.deeds import do, write_status
+from tests.domain.world import Broken, World
+
+# More plans than any real chain of decisions needs while the clock stands still.
+QUIET_ROUNDS = 25
+
+
+@dataclass
+class Controller:
+    """One controller process, stopped between any two writes."""
+
+    world: World
+    seen: Snapshot | None = None
+    plan: Plan | None = None
+    todo: list[act.Action] = field(default_factory=list)
+
+    def look(self) -> Plan:
+        self.seen = self.world.snapshot()
+        self.plan = plan(self.seen, self.world.now)
+        if plan(self.seen, self.world.now) != self.plan:
+            raise Broken("8: the same snapshot gives another plan")
+        self.todo = list(self.plan.actions)
+        return self.plan
+
+    def step(self) -> None:
+        """One write."""
+        if self.plan is None or self.seen is None:
+            self.look()
+        elif self.todo:
+            do(self.world, self.todo.pop(0), self.seen)
+        else:
+            write_status(self.world, self.plan.status, self.seen)
+            self.plan = None
+
+    def crash(self) -> None:
+        self.plan, self.todo = None, []
+
+    def reconcile(self) -> Plan:
+        done = self.look()
+        while self.plan is not None:
+            self.step()
+        return done
+
+
+def run(world: World, rounds: int = 60, tick: float = 1.0, finish: str = "good", slow: bool = False) -> Iterator[Plan]:
+    """Let one controller work in a world where everything goes well: jobs end, Deployments come up, time passes.
+
+    `slow`: jobs never end.
+    """
+    controller = Controller(world)
+    for _ in range(rounds):
+        yield controller.reconcile()
+        for key, job in list(world.jobs.items()):
+            if job.facts.state is JobState.ACTIVE and not slow:
+                world.end_job(key, finish)
+        for merged in world.merged.values():
+            merged.available = not merged.never_starts
+            merged.requests += 10
+        world.pass_time(tick)
+
+
+def settle(world: World, rounds: int = 60, tick: float = 1.0, finish: str = "good", slow: bool = False) -> World:
+    for _ in run(world, rounds, tick, finish, slow):
+        pass
+    return world
+
+
+def until(world: World, happens: Callable[[World], Any], rounds: int = 200, **how: Any) -> World:
+    """Let it work until something is the case."""
+    for _ in run(world, rounds, **how):
+        if happens(world):
+            return world
+    raise AssertionError(f"it did not happen within {rounds} rounds; {world.status.rollout.step} now")
+
+
+def quiet(world: World) -> None:
+    """The clock stands still and there is no news: soon there is nothing more to do."""
+    controller = Controller(world)
+    before = None
+    for _ in range(QUIET_ROUNDS):
+        controller.reconcile()
+        after = fingerprint(world)
+        if after == before:
+            return
+        before = after
+    raise Broken(f"8: without any news it is never done: {[a.why for a in controller.look().actions]}")
+
+
+def fingerprint(world: World) -> str:
+    """All that an action or a status write can change."""
+    return repr((world.status, world.pods, world.merged, sorted(world.jobs), world.selector, world.finalizer))

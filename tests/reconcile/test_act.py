@@ -1,0 +1,388 @@
+"""Actions one by one: repeated, raced, refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controller.domain.actions import (
+    AddFinalizer,
+    DeleteMerged,
+    EnsureAdapterService,
+    EnsureJob,
+    EnsureMerged,
+    LoadAdapter,
+    ProbeAndLabel,
+    RemoveLabel,
+    ReplaceAdapter,
+    StageAdapter,
+    SwitchRoute,
+    UnloadAdapter,
+)
+from controller.domain.snapshot import JobKind
+from controller.engine.errors import EngineRefused, EngineTroubled, LoadRejected, NameTaken
+from controller.errors import Conflict, LeadershipLost
+from controller.reconcile.act import carry_out
+from controller.reconcile.act_objects import NameInUse, ServiceNameTaken, TargetNotReady
+from controller.reconcile.act_pods import NoFreeSlot, StillRouted
+from controller.reconcile.caches import RELEASES
+from controller.reconcile.status import StatusWriter
+from controller.reconcile.turn import StalePod, StaleRelease
+from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES
+from tests.builders import A1, A2, D1, D2, adapter, artifact, release
+from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster
+
+LABEL = "loaded.adapterrelease.dev/support-bot"
+UNROUTED = "unrouted.adapterrelease.dev/support-bot"
+LOAD = LoadAdapter("why", "pod-0", "support-bot", D1, adapter_path(D1))
+PROVE = ProbeAndLabel("why", "pod-0", "support-bot", D1, adapter_path(D1), "11111111")
+STAGING = f"support-bot@{'2' * 12}"
+STAGE = StageAdapter("why", "pod-0", STAGING, D2, adapter_path(D2))
+REPLACE = ReplaceAdapter("why", "pod-0", "support-bot", D2, adapter_path(D2), adapter_path(D1), STAGING, "22222222")
+MERGE = EnsureMerged("why", A1, f"/store/artifacts/{'a' * 64}")
+
+
+@pytest.fixture
+def world() -> Iterator[Cluster]:
+    with cluster() as made:
+        made.add_base()
+        made.disk[adapter_path(D2)] = None
+        made.apply(release())
+        yield made
+
+
+def labels(world: Cluster) -> dict[str, str]:
+    found: dict[str, str] = world.get(PODS, "pod-0")["metadata"]["labels"]
+    return found
+
+
+def notes_on(world: Cluster) -> dict[str, str]:
+    return world.get(PODS, "pod-0")["metadata"].get("annotations") or {}
+
+
+def touch_release(world: Cluster) -> None:
+    world.api.patch(RELEASES.path(*KEY), {"metadata": {"annotations": {"somebody": "else"}}})
+
+
+# -- base pods
+
+
+def test_a_load_is_done_once_however_often_it_is_asked_for(world: Cluster) -> None:
+    for _ in range(3):
+        world.actor(LOAD, world.turn())
+    assert world.engines["pod-0"].count("/v1/load_lora_adapter") == 1
+
+
+def test_a_server_without_a_free_slot_is_not_asked_to_load(world: Cluster) -> None:
+    engine = world.engines["pod-0"]
+    engine.listed = {f"other-{n}": f"/store/adapters/x/{n}" for n in range(8)}
+    with pytest.raises(NoFreeSlot, match=r"holds 8 adapters of 8 \(--max-cpu-loras\)"):
+        world.actor(LOAD, world.turn())
+    assert engine.count("/v1/load_lora_adapter") == 0
+
+
+def test_a_name_that_somebody_else_has_loaded_is_left_alone(world: Cluster) -> None:
+    world.engines["pod-0"].listed = {"support-bot": "/elsewhere"}
+    with pytest.raises(NameTaken):
+        world.actor(LOAD, world.turn())
+    assert world.engines["pod-0"].listed == {"support-bot": "/elsewhere"}
+
+
+def test_a_refusal_is_remembered_for_this_container_only(world: Cluster) -> None:
+    world.disk[adapter_path(D1)] = "rank 32 is greater than 16"
+    with pytest.raises(LoadRejected):
+        world.actor(LOAD, world.turn())
+    failure = world.observe().base_pods[0].load_failure
+    assert failure is not None and failure.permanent and failure.digest == D1 and "rank 32" in failure.message
+    world.restart("pod-0")
+    assert world.observe().base_pods[0].load_failure is None
+
+
+def test_a_load_that_goes_well_forgets_the_failure(world: Cluster) -> None:
+    world.engines["pod-0"].fault = "500"
+    with pytest.raises(EngineTroubled):
+        world.actor(LOAD, world.turn())
+    world.engines["pod-0"].fault = None
+    world.actor(LOAD, world.turn())
+    assert world.observe().base_pods[0].load_failure is None
+
+
+def test_a_server_that_says_200_and_lists_nothing_has_not_loaded(world: Cluster) -> None:
+    world.engines["pod-0"].fault = "lazy"
+    with pytest.raises(EngineTroubled, match="lists support-bot with root None"):
+        world.actor(LOAD, world.turn())
+
+
+def test_a_pod_is_labelled_only_after_it_answered(world: Cluster) -> None:
+    with pytest.raises(EngineTroubled):
+        world.actor(PROVE, world.turn())
+    assert LABEL not in labels(world)
+    world.actor(LOAD, world.turn())
+    world.actor(PROVE, world.turn())
+    assert labels(world)[LABEL] == "11111111"
+    assert world.engines["pod-0"].count("/v1/completions") == 1
+
+
+def test_a_container_that_restarts_before_the_label_gets_none(world: Cluster) -> None:
+    world.actor(LOAD, world.turn())
+    turn = world.turn()
+    world.restart("pod-0")
+    with pytest.raises(StalePod):
+        world.actor(PROVE, turn)
+    assert LABEL not in labels(world)
+
+
+def test_a_pod_that_changes_during_the_probe_gets_no_label(world: Cluster) -> None:
+    world.actor(LOAD, world.turn())
+    engine, asked = world.engines["pod-0"], world.engines["pod-0"].answer
+
+    def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
+        if path == "/v1/completions":
+            world.api.patch(PODS.path(NAMESPACE, "pod-0", "status"), {"status": {"restarted": "now"}})
+        return asked(method, path, body)
+
+    engine.answer = answer  # type: ignore[method-assign]
+    with pytest.raises(Conflict):
+        world.actor(PROVE, world.turn())
+    assert LABEL not in labels(world)
+
+
+def test_taking_a_pod_out_of_the_route_says_when_and_labelling_forgets_it(world: Cluster) -> None:
+    world.actor(LOAD, world.turn())
+    world.actor(PROVE, world.turn())
+    world.actor(RemoveLabel("why", "pod-0"), world.turn())
+    assert LABEL not in labels(world)
+    assert notes_on(world) == {UNROUTED: "2026-01-01T00:00:00Z"}
+    assert world.observe().base_pods[0].unrouted_at == world.now
+    world.actor(PROVE, world.turn())
+    assert notes_on(world) == {}
+
+
+def test_a_pod_of_the_same_name_but_another_one_is_not_touched(world: Cluster) -> None:
+    turn = world.turn()
+    pod = world.get(PODS, "pod-0")
+    world.api.delete(PODS.path(NAMESPACE, "pod-0"))
+    fresh = {"metadata": {"name": "pod-0", "labels": {LABEL: "x"}}, "status": pod["status"]}
+    world.api.create(PODS.path(NAMESPACE), fresh)
+    with pytest.raises(Conflict):
+        world.actor(RemoveLabel("why", "pod-0"), turn)
+    assert labels(world) == {LABEL: "x"}
+
+
+def test_what_is_routed_is_not_unloaded(world: Cluster) -> None:
+    world.actor(LOAD, world.turn())
+    world.actor(PROVE, world.turn())
+    with pytest.raises(StillRouted):
+        world.actor(UnloadAdapter("why", "pod-0", "support-bot"), world.turn())
+    assert "support-bot" in world.engines["pod-0"].listed
+
+
+def test_a_staging_name_may_go_while_the_pod_is_routed(world: Cluster) -> None:
+    for action in (LOAD, PROVE, STAGE, UnloadAdapter("why", "pod-0", STAGING)):
+        world.actor(action, world.turn())
+    assert set(world.engines["pod-0"].listed) == {"support-bot"}
+
+
+def test_unloading_what_is_gone_is_done(world: Cluster) -> None:
+    world.actor(UnloadAdapter("why", "pod-0", "support-bot"), world.turn())
+
+
+def test_a_version_that_does_not_answer_is_not_left_staged(world: Cluster) -> None:
+    asked = world.engines["pod-0"].answer
+
+    def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
+        return (400, {"error": {"message": "no"}}) if path == "/v1/completions" else asked(method, path, body)
+
+    world.engines["pod-0"].answer = answer  # type: ignore[method-assign]
+    with pytest.raises(EngineRefused):
+        world.actor(STAGE, world.turn())
+    assert world.engines["pod-0"].listed == {}
+
+
+def test_the_only_pod_is_updated_in_place(world: Cluster) -> None:
+    for action in (LOAD, PROVE, STAGE, REPLACE):
+        world.actor(action, world.turn())
+    assert world.engines["pod-0"].listed == {"support-bot": adapter_path(D2)}
+    assert labels(world)[LABEL] == "22222222"
+
+
+def test_an_update_that_fails_puts_the_old_version_back(world: Cluster) -> None:
+    for action in (LOAD, PROVE, STAGE):
+        world.actor(action, world.turn())
+    world.disk[adapter_path(D2)] = "corrupt"
+    with pytest.raises(LoadRejected):
+        world.actor(REPLACE, world.turn())
+    assert world.engines["pod-0"].listed["support-bot"] == adapter_path(D1)
+    assert labels(world)[LABEL] == "11111111"
+
+
+# -- the fence
+
+
+@pytest.mark.parametrize(
+    "action",
+    [SwitchRoute("why", adapter(D1)), DeleteMerged("why", A1, "m", "u"), UnloadAdapter("why", "pod-0", "support-bot")],
+)
+def test_nothing_is_taken_away_by_a_plan_for_an_older_release(world: Cluster, action: Any) -> None:
+    turn = world.turn()
+    touch_release(world)
+    with pytest.raises(StaleRelease):
+        world.actor(action, turn)
+
+
+def test_nothing_is_taken_away_by_one_who_no_longer_leads(world: Cluster) -> None:
+    world.actor(LOAD, world.turn())
+    turn = world.turn()
+    world.leading = False
+    with pytest.raises(LeadershipLost):
+        world.actor(UnloadAdapter("why", "pod-0", "support-bot"), turn)
+    assert "support-bot" in world.engines["pod-0"].listed
+
+
+def test_a_stale_plan_stops_at_once_and_other_failures_do_not(world: Cluster) -> None:
+    turn = world.turn()
+    outcome = carry_out([PROVE, LOAD], turn, world.actor)
+    assert (len(outcome.errors), outcome.unseen) == (1, True)
+    assert "support-bot" in world.engines["pod-0"].listed
+    touch_release(world)
+    with pytest.raises(StaleRelease):
+        carry_out([SwitchRoute("why", adapter(D1)), RemoveLabel("why", "pod-0")], turn, world.actor)
+    assert notes_on(world) == {}
+
+
+def test_our_own_finalizer_does_not_make_the_plan_stale(world: Cluster) -> None:
+    world.api.patch(RELEASES.path(*KEY), {"metadata": {"finalizers": None}})
+    turn = world.turn()
+    world.actor(AddFinalizer("why"), turn)
+    assert world.release()["metadata"]["finalizers"] == ["adapterrelease.dev/unload"]
+    with pytest.raises(TargetNotReady):  # the fence let it pass
+        world.actor(SwitchRoute("why", adapter(D1)), turn)
+    StatusWriter(world.client)(turn.snapshot.release.status, turn)
+    with pytest.raises(TargetNotReady):
+        world.actor(SwitchRoute("why", adapter(D1)), turn)
+
+
+# -- the route
+
+
+def test_the_route_is_not_pointed_at_nothing(world: Cluster) -> None:
+    with pytest.raises(TargetNotReady):
+        world.actor(SwitchRoute("why", adapter(D1)), world.turn())
+    assert world.names(SERVICES) == []
+
+
+def test_the_route_moves_wholly_from_one_backend_to_another_and_back(world: Cluster) -> None:
+    world.actor(LOAD, world.turn())
+    world.actor(PROVE, world.turn())
+    world.actor(MERGE, world.turn())
+    world.settle()
+    for backend in (adapter(D1), artifact(A1), adapter(D1)):
+        world.actor(SwitchRoute("why", backend), world.turn())
+        selector = world.get(SERVICES, "support-bot")["spec"]["selector"]
+        assert selector == world.observe().selector_for(backend)
+
+
+def test_a_service_of_somebody_else_is_never_taken_over(world: Cluster) -> None:
+    theirs = {"metadata": {"name": "support-bot"}, "spec": {"selector": {"app": "shop"}, "clusterIP": "10.0.0.1"}}
+    world.api.create(SERVICES.path(NAMESPACE), theirs)
+    world.actor(LOAD, world.turn())
+    world.actor(PROVE, world.turn())
+    with pytest.raises(ServiceNameTaken, match="belongs to somebody else: rename it or the release"):
+        world.actor(SwitchRoute("why", adapter(D1)), world.turn())
+    assert world.get(SERVICES, "support-bot")["spec"]["selector"] == {"app": "shop"}
+    snapshot = world.observe()
+    assert snapshot.services_taken == ("support-bot",)
+    assert snapshot.route is not None and not snapshot.route.owned
+
+
+# -- objects
+
+
+def test_a_job_is_made_once(world: Cluster) -> None:
+    action = EnsureJob("why", JobKind.IMPORT, "f" * 64)
+    world.actor(action, world.turn())
+    made = world.get(JOBS, "support-bot-import-ffffffff")
+    world.actor(action, world.turn())
+    assert world.get(JOBS, "support-bot-import-ffffffff")["metadata"]["uid"] == made["metadata"]["uid"]
+    assert world.names(CONFIGMAPS) == ["support-bot-import-ffffffff"]
+
+
+def test_a_job_of_a_release_that_is_gone_is_not_taken_for_ours(world: Cluster) -> None:
+    orphan = {"metadata": {"name": "support-bot-import-ffffffff", "ownerReferences": [{"uid": "old"}]}}
+    world.api.create(JOBS.path(NAMESPACE), orphan)
+    with pytest.raises(NameInUse):
+        world.actor(EnsureJob("why", JobKind.IMPORT, "f" * 64), world.turn())
+
+
+def test_a_job_whose_result_went_with_its_pods_runs_again(world: Cluster) -> None:
+    action = EnsureJob("why", JobKind.IMPORT, "f" * 64)
+    world.actor(action, world.turn())
+    first = world.get(JOBS, "support-bot-import-ffffffff")["metadata"]["uid"]
+    done = {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+    world.api.patch(JOBS.path(NAMESPACE, "support-bot-import-ffffffff", "status"), done)
+    assert world.observe().jobs == ()
+    world.actor(action, world.turn())
+    world.actor(action, world.turn())
+    assert world.get(JOBS, "support-bot-import-ffffffff")["metadata"]["uid"] != first
+
+
+def test_a_merged_deployment_is_made_once_and_not_changed_by_a_new_base(world: Cluster) -> None:
+    world.actor(MERGE, world.turn())
+    (name,) = [n for n in world.names(DEPLOYMENTS) if "merged" in n]
+    before = world.get(DEPLOYMENTS, name)
+    world.api.patch(DEPLOYMENTS.path(NAMESPACE, "tiny-llama"), {"spec": {"replicas": 7}})
+    world.actor(MERGE, world.turn())
+    assert world.get(DEPLOYMENTS, name) == before
+    assert "support-bot-preview" in world.names(SERVICES)
+
+
+def test_a_merged_deployment_that_is_routed_is_not_deleted(world: Cluster) -> None:
+    world.actor(MERGE, world.turn())
+    world.settle()
+    world.actor(SwitchRoute("why", artifact(A1)), world.turn())
+    (merged,) = world.observe().merged
+    with pytest.raises(StillRouted):
+        world.actor(DeleteMerged("why", A1, merged.name, merged.uid), world.turn())
+    assert merged.name in world.names(DEPLOYMENTS)
+
+
+def test_a_merged_deployment_made_again_under_its_name_is_not_deleted(world: Cluster) -> None:
+    world.actor(MERGE, world.turn())
+    (merged,) = world.observe().merged
+    world.actor(DeleteMerged("why", A1, merged.name, "another uid"), world.turn())
+    assert merged.name in world.names(DEPLOYMENTS)
+    world.actor(DeleteMerged("why", A1, merged.name, merged.uid), world.turn())
+    assert merged.name not in world.names(DEPLOYMENTS)
+
+
+def test_the_preview_follows_the_newest_artifact(world: Cluster) -> None:
+    world.actor(MERGE, world.turn())
+    world.actor(EnsureMerged("why", A2, f"/store/artifacts/{'b' * 64}"), world.turn())
+    selector = world.get(SERVICES, "support-bot-preview")["spec"]["selector"]
+    assert selector["adapterrelease.dev/artifact"] == "b" * 12
+
+
+def test_the_service_of_the_live_adapter_is_made_and_follows_it(world: Cluster) -> None:
+    for digest, short in ((D1, "11111111"), (D2, "22222222")):
+        world.actor(EnsureAdapterService("why", digest), world.turn())
+        assert world.get(SERVICES, "support-bot-adapter")["spec"]["selector"][LABEL] == short
+
+
+# -- the status
+
+
+def test_a_status_decided_for_an_older_release_is_not_written(world: Cluster) -> None:
+    turn = world.turn()
+    touch_release(world)
+    before = world.release()
+
+    def observe_late(key: Any) -> Any:
+        return turn.snapshot
+
+    world.reconciler._observe = observe_late
+    with pytest.raises((Conflict, StaleRelease)):
+        world.reconcile()
+    assert world.release() == before
+    assert world.events == []

@@ -1,0 +1,392 @@
+"""The objects that are made: jobs, merged Deployments, Services."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from controller.api.status import AdapterReleaseStatus, AdapterStatus, ArtifactStatus
+from controller.domain.snapshot import JobKind, Snapshot
+from controller.job.contract import parse_contract
+from controller.reconcile.base import base_facts
+from controller.reconcile.objects.jobs import contract_map, job
+from controller.reconcile.objects.merged import merged_deployment
+from controller.reconcile.objects.services import adapter_service, preview_service, route
+from tests.builders import A1, BUILD, D1, ReleaseBuilder, adapter, artifact, release
+from tests.reconcile.deployments import (
+    KSERVE,
+    MODELS,
+    PRODUCTION_STACK,
+    SHELL_FORM,
+    SIDECAR,
+    STORE,
+    container,
+    deployment,
+)
+
+Json = dict[str, Any]
+
+IMAGE = "adapterrelease/job:dev"
+INPUTS = "f" * 64
+PATH = f"/store/artifacts/{'a' * 64}"
+MEMORY = AdapterReleaseStatus(
+    adapter=AdapterStatus(digest=D1, version="v1", inputs="i", path="/store/adapters/finetune/1"),
+    artifact=ArtifactStatus(id=A1, inputs="i", path=PATH, adapter_digest=D1),
+)
+
+
+def seen(builder: ReleaseBuilder | None = None, made: Json | None = None) -> Snapshot:
+    built = (builder or release().stable()).build().model_copy(update={"status": MEMORY})
+    return Snapshot(release=built, base=base_facts(made or deployment()))
+
+
+def job_of(kind: JobKind, snapshot: Snapshot) -> Json:
+    assert snapshot.base is not None
+    return job(kind, INPUTS, snapshot, snapshot.base, IMAGE)
+
+
+def contract_of(kind: JobKind, snapshot: Snapshot) -> Json:
+    assert snapshot.base is not None
+    data: Json = json.loads(contract_map(kind, INPUTS, snapshot, snapshot.base)["data"]["contract.json"])
+    parse_contract(json.dumps(data))
+    return data
+
+
+def merged_of(snapshot: Snapshot) -> Json:
+    assert snapshot.base is not None
+    return merged_deployment(snapshot, snapshot.base, A1, PATH)
+
+
+def mounts_of(made: Json) -> Json:
+    pod = made["spec"]["template"]["spec"]
+    volumes = {v["name"]: v for v in pod["volumes"]}
+    return {
+        m["mountPath"]: (volumes[m["name"]], m.get("readOnly", False)) for m in pod["containers"][0]["volumeMounts"]
+    }
+
+
+def line_of(made: Json) -> list[str]:
+    found = next(c for c in made["spec"]["template"]["spec"]["containers"] if "vllm" in c.get("image", ""))
+    return [*found.get("command", []), *found.get("args", [])]
+
+
+# -- jobs
+
+
+@pytest.mark.parametrize("kind", list(JobKind))
+def test_a_job_runs_restricted_and_cannot_ask_the_api_server(kind: JobKind) -> None:
+    made = job_of(kind, seen())
+    pod = made["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert pod["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["containers"][0]["resources"]["requests"]
+    assert made["metadata"]["ownerReferences"][0]["uid"] == "uid-support-bot"
+    assert made["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "adapter-release-controller"
+
+
+def test_rejected_input_is_not_retried_and_a_drained_node_costs_no_retry() -> None:
+    spec = job_of(JobKind.BUILD, seen())["spec"]
+    fail, ignore = spec["podFailurePolicy"]["rules"]
+    assert (fail["action"], fail["onExitCodes"]["values"]) == ("FailJob", [2])
+    assert (ignore["action"], ignore["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+    assert (spec["backoffLimit"], spec["activeDeadlineSeconds"]) == (3, 7200)
+
+
+def test_names_carry_the_inputs_and_stay_short() -> None:
+    made = job_of(JobKind.VALIDATE, seen(release("a" * 40).stable()))
+    assert made["metadata"]["name"] == "a" * 40 + "-validate-ffffffff"
+    assert len(made["metadata"]["name"]) <= 63
+    assert made["metadata"]["labels"]["adapterrelease.dev/inputs"] == "f" * 63
+    assert made["metadata"]["annotations"]["adapterrelease.dev/inputs"] == INPUTS
+
+
+def test_only_import_and_build_may_write_to_the_store() -> None:
+    assert mounts_of(job_of(JobKind.IMPORT, seen()))["/store"] == (
+        {"name": "store", "persistentVolumeClaim": {"claimName": "store"}},
+        False,
+    )
+    assert mounts_of(job_of(JobKind.VALIDATE, seen()))["/store"][1] is True
+
+
+def test_a_source_on_another_claim_is_mounted_read_only_beside_the_store() -> None:
+    adapters = [{"name": "finetune", "version": "v1", "source": {"uri": "pvc://in.coming/a%20b/v1"}}]
+    snapshot = seen(release().spec(adapters=adapters))
+    volume, read_only = mounts_of(job_of(JobKind.IMPORT, snapshot))["/sources/in.coming"]
+    assert (volume["persistentVolumeClaim"], read_only) == ({"claimName": "in.coming"}, True)
+    source = contract_of(JobKind.IMPORT, snapshot)["adapter"]["source"]
+    assert source == {"root": "/sources/in.coming", "path": "/sources/in.coming/a b/v1"}
+
+
+def test_a_source_on_the_store_is_read_where_the_store_is() -> None:
+    source = contract_of(JobKind.IMPORT, seen())["adapter"]["source"]
+    assert source == {"root": "/store", "path": "/store/incoming/support-bot/v1"}
+
+
+def test_a_store_mounted_in_part_is_no_root_for_sources() -> None:
+    part = container(volumeMounts=[{"name": "store", "mountPath": "/store", "subPath": "llm"}])
+    snapshot = seen(made=deployment(part))
+    assert contract_of(JobKind.IMPORT, snapshot)["adapter"]["source"]["root"] == "/sources/store"
+    mounts = job_of(JobKind.IMPORT, snapshot)["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert {"name": "store", "mountPath": "/store", "subPath": "llm"} in mounts
+
+
+def test_credentials_are_files_and_never_in_the_contract() -> None:
+    source = {"uri": "https://models.example/a.tar", "secretRef": {"name": "hub"}}
+    snapshot = seen(release().spec(adapters=[{"name": "finetune", "version": "v1", "source": source}]))
+    volume, read_only = mounts_of(job_of(JobKind.IMPORT, snapshot))["/credentials/hub"]
+    assert (volume["secret"], read_only) == ({"secretName": "hub"}, True)
+    assert contract_of(JobKind.IMPORT, snapshot)["adapter"]["source"]["credentials"] == "/credentials/hub"
+
+
+def test_a_model_outside_of_the_store_is_mounted_as_in_the_base() -> None:
+    annotations = {"adapterrelease.dev/store-volume": "store"}
+    snapshot = seen(made=deployment(KSERVE, annotations=annotations, volumes=[STORE, MODELS]))
+    pod = job_of(JobKind.BUILD, snapshot)["spec"]["template"]["spec"]
+    mount = {"name": "models", "mountPath": "/mnt/models", "subPath": "hub", "readOnly": True}
+    assert mount in pod["containers"][0]["volumeMounts"]
+    assert "/mnt/models" not in mounts_of(job_of(JobKind.VALIDATE, snapshot))
+
+
+def test_a_model_of_the_hub_brings_its_cache_and_revision() -> None:
+    annotations = {"adapterrelease.dev/store-volume": "store"}
+    snapshot = seen(made=deployment(PRODUCTION_STACK, annotations=annotations, volumes=[STORE, MODELS]))
+    made = job_of(JobKind.BUILD, snapshot)
+    assert "/data" in mounts_of(made)
+    assert {"name": "HF_HOME", "value": "/data"} in made["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert contract_of(JobKind.BUILD, snapshot)["base"] == {
+        "model": "meta-llama/Llama-3.1-8B-Instruct",
+        "name": "tiny-llama",
+        "revision": "abc123",
+    }
+
+
+def test_a_validation_asks_both_services_with_the_key_from_a_file() -> None:
+    annotations = {"adapterrelease.dev/store-volume": "store"}
+    snapshot = seen(made=deployment(PRODUCTION_STACK, annotations=annotations, volumes=[STORE, MODELS]))
+    told = contract_of(JobKind.VALIDATE, snapshot)
+    assert told["reference"] == {"url": "http://support-bot-adapter.llm.svc", "model": "support-bot"}
+    assert told["candidate"] == {"url": "http://support-bot-preview.llm.svc", "model": "support-bot"}
+    assert told["apiKeyFile"] == "/credentials/vllm/api-key"
+    assert "/credentials/vllm" in mounts_of(job_of(JobKind.VALIDATE, snapshot))
+
+
+def test_a_build_is_told_what_to_merge_and_how_to_quantize() -> None:
+    told = contract_of(JobKind.BUILD, seen())
+    assert told["adapters"][0]["path"] == f"/store/adapters/finetune/{'1' * 64}"
+    assert told["quantization"]["calibration"]["path"] == "/store/calibration/support.jsonl"
+    assert (told["quantization"]["method"], told["quantization"]["groupSize"]) == ("AWQ", 32)
+
+
+def test_no_quantization_is_told_by_its_absence() -> None:
+    snapshot = seen(release().stable().spec(build={"quantization": {"method": "None"}}))
+    assert "quantization" not in contract_of(JobKind.BUILD, snapshot)
+
+
+GPU: Json = {
+    "metadata": {"labels": {"kueue.x-k8s.io/queue-name": "gpu", "app.kubernetes.io/managed-by": "me"}},
+    "spec": {
+        "nodeSelector": {"gpu": "h100"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        "runtimeClassName": "nvidia",
+        "priorityClassName": "batch",
+        "hostNetwork": True,
+        "hostPID": True,
+        "automountServiceAccountToken": True,
+        "serviceAccountName": "cluster-admin",
+        "securityContext": {"runAsUser": 0, "runAsNonRoot": False},
+        "volumes": [{"name": "root", "hostPath": {"path": "/"}}],
+        "initContainers": [{"name": "evil", "image": "evil", "securityContext": {"privileged": True}}],
+        "containers": [
+            {
+                "name": "job",
+                "image": "evil",
+                "command": ["sh"],
+                "resources": {"limits": {"nvidia.com/gpu": 1, "memory": "64Gi"}, "requests": {"cpu": "8"}},
+                "env": [{"name": "HF_TOKEN", "value": "x"}],
+                "securityContext": {"privileged": True},
+                "volumeMounts": [{"name": "root", "mountPath": "/host"}],
+            },
+            {"name": "sidecar", "image": "evil"},
+        ],
+    },
+}
+
+
+def with_gpu() -> Json:
+    return job_of(JobKind.BUILD, seen(release().stable().spec(build=copy.deepcopy(BUILD) | {"podTemplate": GPU})))
+
+
+def test_a_build_runs_where_its_pod_template_says() -> None:
+    made = with_gpu()
+    pod = made["spec"]["template"]["spec"]
+    assert (pod["nodeSelector"], pod["runtimeClassName"], pod["priorityClassName"]) == (
+        {"gpu": "h100"},
+        "nvidia",
+        "batch",
+    )
+    assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpu"
+    resources = pod["containers"][0]["resources"]
+    assert resources == {"limits": {"nvidia.com/gpu": 1, "memory": "64Gi"}, "requests": {"cpu": "8"}}
+    assert {"name": "HF_TOKEN", "value": "x"} in pod["containers"][0]["env"]
+
+
+def test_a_pod_template_cannot_loosen_security_or_replace_what_runs() -> None:
+    plain, wished = job_of(JobKind.BUILD, seen()), with_gpu()
+    before, after = plain["spec"]["template"]["spec"], wished["spec"]["template"]["spec"]
+    allowed = {"nodeSelector", "tolerations", "runtimeClassName", "priorityClassName", "containers"}
+    assert {k: v for k, v in after.items() if k not in allowed} == {
+        k: v for k, v in before.items() if k != "containers"
+    }
+    (container_before,), (container_after,) = before["containers"], after["containers"]
+    changed = {k for k in container_after if container_after[k] != container_before.get(k)}
+    assert changed == {"resources", "env"}
+    assert wished["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "adapter-release-controller"
+
+
+def test_a_pod_template_concerns_the_build_alone() -> None:
+    snapshot = seen(release().stable().spec(build=copy.deepcopy(BUILD) | {"podTemplate": GPU}))
+    assert "nodeSelector" not in job_of(JobKind.IMPORT, snapshot)["spec"]["template"]["spec"]
+
+
+# -- merged Deployments
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (
+            container(args=["--enable-lora", "--max-loras", "4", "--max_lora_rank=16", "--enforce-eager", "-q", "awq"]),
+            f"vllm serve {PATH} --enforce-eager --served-model-name support-bot --shutdown-timeout 20",
+        ),
+        (
+            container(command=["vllm", "serve", "--enable-lora", "/store/models/base", "--max-model-len", "256"]),
+            f"vllm serve {PATH} --max-model-len 256 --served-model-name support-bot --shutdown-timeout 20",
+        ),
+        (
+            container(
+                command=["python3", "-m", "vllm.entrypoints.openai.api_server"],
+                args=["--port", "8000", "--model=/m", "--served-model-name", "a", "b", "--fully-sharded-loras"],
+            ),
+            f"python3 -m vllm.entrypoints.openai.api_server --model {PATH} --port 8000 "
+            "--served-model-name support-bot --shutdown-timeout 20",
+        ),
+        (
+            container(command=None, args=["--model", "/m", "--load-format", "bitsandbytes", "--lora-modules", "a=/x"]),
+            f"--model {PATH} --served-model-name support-bot --shutdown-timeout 20",
+        ),
+    ],
+)
+def test_the_model_is_replaced_and_lora_and_quantization_go(made: Json, expected: str) -> None:
+    if "serve" in (made["command"] or ()) and "--enable-lora" in made["command"]:
+        made = made | {"args": []}
+    assert " ".join(line_of(merged_of(seen(made=deployment(made))))) == expected
+
+
+def test_a_script_is_rewritten_in_its_own_words_and_hands_signals_to_vllm() -> None:
+    (*shell, script) = line_of(merged_of(seen(made=deployment(SHELL_FORM))))
+    assert shell == ["/bin/sh", "-c"]
+    assert script == (
+        "set -e\n"
+        "# the model is on the store\n"
+        'export VLLM_ALLOW_RUNTIME_LORA_UPDATING="True"\n'
+        f"OMP_NUM_THREADS=1 exec vllm serve {PATH} --port ${{PORT:-9000}} "
+        "--served-model-name support-bot --shutdown-timeout 20\n"
+    )
+
+
+def test_its_labels_are_its_own() -> None:
+    made = merged_of(seen())
+    labels = made["spec"]["template"]["metadata"]["labels"]
+    assert "app" not in labels and "team" not in labels
+    assert made["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert made["metadata"]["name"] == f"support-bot-merged-{'a' * 12}"
+    assert made["metadata"]["annotations"]["adapterrelease.dev/artifact-id"] == A1
+
+
+def test_a_base_whose_selector_would_match_it_is_refused() -> None:
+    greedy = deployment()
+    greedy["spec"]["selector"]["matchLabels"] = {"app.kubernetes.io/instance": "support-bot"}
+    with pytest.raises(ValueError, match="matches the merged model's pods too: narrow it"):
+        merged_of(seen(made=greedy))
+
+
+def test_it_drains_before_it_is_killed() -> None:
+    pod = merged_of(seen())["spec"]["template"]["spec"]
+    sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > sleep + 20 + 10
+
+
+def test_a_base_with_a_hook_of_its_own_keeps_it_and_gets_the_time() -> None:
+    hook = {"preStop": {"exec": {"command": ["sleep", "60"]}}}
+    made = deployment(container(lifecycle=hook), terminationGracePeriodSeconds=90)
+    pod = merged_of(seen(made=made))["spec"]["template"]["spec"]
+    assert pod["containers"][0]["lifecycle"] == hook
+    assert pod["terminationGracePeriodSeconds"] == 120
+
+
+def test_it_runs_restricted_whatever_the_base_does() -> None:
+    root = {"runAsUser": 0, "fsGroup": 2000}
+    privileged = container(securityContext={"privileged": True, "capabilities": {"add": ["SYS_ADMIN"]}})
+    init = [{"name": "fetch", "image": "fetch"}]
+    made = deployment(privileged, SIDECAR, hostNetwork=True, securityContext=root, initContainers=init)
+    pod = merged_of(seen(made=made))["spec"]["template"]["spec"]
+    assert "hostNetwork" not in pod
+    assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsNonRoot"]) == (1000, True)
+    assert pod["securityContext"]["fsGroup"] == 2000
+    for found in [*pod["containers"], *pod["initContainers"]]:
+        assert found["securityContext"]["allowPrivilegeEscalation"] is False
+        assert found["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert "privileged" not in found["securityContext"]
+        assert found["resources"]["requests"]["cpu"]
+
+
+def test_it_is_ready_only_when_vllm_says_so() -> None:
+    (found,) = merged_of(seen())["spec"]["template"]["spec"]["containers"]
+    assert found["readinessProbe"]["httpGet"] == {"path": "/health", "port": 8000}
+    own = {"httpGet": {"path": "/ready", "port": 1}}
+    (kept,) = merged_of(seen(made=deployment(container(readinessProbe=own))))["spec"]["template"]["spec"]["containers"]
+    assert kept["readinessProbe"] == own
+
+
+def test_replicas_are_the_bases_unless_the_spec_says() -> None:
+    assert merged_of(seen())["spec"]["replicas"] == 2
+    assert merged_of(seen(release().stable().spec(rollout={"replicas": 5})))["spec"]["replicas"] == 5
+    assert merged_of(seen(made=deployment(replicas=0)))["spec"]["replicas"] == 1
+
+
+def test_lora_variables_go_and_a_writable_home_is_there() -> None:
+    pod = merged_of(seen())["spec"]["template"]["spec"]
+    assert pod["containers"][0]["env"] == [{"name": "HOME", "value": "/tmp"}]
+    assert {"name": "merged-tmp", "emptyDir": {}} in pod["volumes"]
+
+
+# -- Services
+
+
+def test_the_route_selects_what_the_snapshot_says_and_leads_to_vllms_port() -> None:
+    snapshot = seen()
+    made = route(snapshot, adapter(D1), 9000)
+    assert made["metadata"]["name"] == "support-bot"
+    assert made["spec"]["selector"] == snapshot.selector_for(adapter(D1))
+    assert made["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": 9000, "protocol": "TCP"}]
+
+
+def test_the_services_of_a_validation_lead_to_one_backend_each() -> None:
+    snapshot = seen()
+    assert adapter_service(snapshot, D1, 1)["spec"]["selector"] == snapshot.selector_for(adapter(D1))
+    assert preview_service(snapshot, A1, 1)["spec"]["selector"] == snapshot.selector_for(artifact(A1))
+    assert preview_service(snapshot, A1, 1)["spec"]["selector"].items() <= (
+        merged_of(snapshot)["spec"]["template"]["metadata"]["labels"].items()
+    )
