@@ -104,6 +104,10 @@ class Operator:
         self._health.add_ready_check("informers", self._informers.problem)
         self._stopping = threading.Event()
 
+    @property
+    def health_port(self) -> int:
+        return self._health.port
+
     def run(self) -> bool:
         """Until `stop` (True), or until leadership is lost (False)."""
         self._health.start()

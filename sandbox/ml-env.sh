@@ -24,7 +24,7 @@ main() {
     rm -rf "$ML_ENV"
     "$uv" venv --quiet --no-config --python "$CHECKOUT/.venv/bin/python" "$ML_ENV"
     with_progress "installing torch, vLLM and llm-compressor (5 GB)" "$CACHE/ml.log" \
-      "$uv" pip sync --no-config --python "$ML_ENV/bin/python" --require-hashes "$LOCK"
+      "$uv" pip sync --python "$ML_ENV/bin/python" --require-hashes "$LOCK"
     with_progress "compiling them to byte code" "$CACHE/ml-compile.log" compile_once
     touch "$ML_ENV/complete"
   fi

@@ -1,11 +1,13 @@
 #!/bin/bash
-# Fill a store directory (default: that of the running sandbox) with the demo's models, data and adapters.
-#   store.sh [DIRECTORY] [--fresh]
+# Fill a directory as a store (see sandbox/models/store.py). Default: the running sandbox's.
+#   store.sh [DIRECTORY] [--only base|v1|adapters] [--fresh]
 set -euo pipefail
 . "$(dirname "$0")/cache.sh"
-store=${KUBE_STORE:-${KUBE_RUN:-/tmp/adapterrelease-sandbox-$(id -u)}/store}
-case ${1:-} in -* | '') ;; *) store=$1; shift ;; esac
-ml_env=$("$SANDBOX/ml-env.sh")
+case ${1:-} in
+  -* | '') store=$("$SANDBOX/node/kube-up.sh" store) ;;
+  *) store=$(realpath --canonicalize-missing "$1"); shift ;;
+esac
+python=$("$SANDBOX/ml-env.sh")/bin/python
 mkdir -p "$store"
 cd "$CHECKOUT"
-exec "$ml_env/bin/python" -m sandbox.models store "$store" "$@"
+exec "$python" -m sandbox.models "$store" "$@"

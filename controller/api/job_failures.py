@@ -49,7 +49,7 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
     "SourceTooLarge": ("The source is larger than an import may be.", "Is it the adapter, or a whole model?"),
     "SourceUnavailable": ("Transient: the source does not answer, or was cut off.", "Wait; else look at its server."),
     # the build
-    "BaseNotFound": ("The base model is not where the base's Deployment says.", "Put it into the store."),
+    "BaseModelNotFound": ("The base model is not where the base's Deployment says.", "Put it into the store."),
     "InvalidBase": (
         "The base model cannot be merged into: unreadable, without tensors, or quantized already.",
         "Serve the unquantized base model; the result is quantized afterwards.",
@@ -69,7 +69,10 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
     "InvalidSuite": ("A line of the suite is no example.", "Repair the suite; the message has the line."),
     "EmptySuite": ("The suite has no examples: nothing would be proven.", "Fill it."),
     "EndpointUnreachable": ("Transient: the adapter or the artifact does not answer.", "Wait; else read its log."),
-    "ModelNotServed": ("The endpoint answers, but not for this model.", "Wait; else read the log of its pods."),
+    "ModelNotServed": (
+        "Transient: the endpoint answers, but not for this model.",
+        "Wait; else read the log of its pods.",
+    ),
     # the job itself
     "DiskFull": ("Transient: the volume is full.", "Remove artifacts, or enlarge the store."),
     "StorageError": ("Transient: the volume gave an error.", "Look at the node and at the volume."),

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import typer
 
 from controller.errors import AdapterReleaseError, PermanentError
+from controller.job.reasons import Reason
 
 DONE, FAILED, REJECTED, NO_VERDICT = 0, 1, 2, 3
 
@@ -23,7 +24,7 @@ def told(as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except (AdapterReleaseError, OSError) as e:
-        reason = e.reason if isinstance(e, AdapterReleaseError) else "StorageError"
+        reason = e.reason if isinstance(e, AdapterReleaseError) else Reason.STORAGE_ERROR
         if as_json:
             print(json.dumps({"ok": False, "findings": findings_of(e) or [{"reason": reason, "message": str(e)}]}))
         else:

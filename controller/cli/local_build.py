@@ -29,6 +29,7 @@ from controller.job.contract import (
 )
 from controller.job.importer import run_import
 from controller.job.progress import Progress
+from controller.job.reasons import Reason
 from controller.job.summary import BuildResult
 
 
@@ -88,9 +89,9 @@ def _read(path: Path) -> tuple[api.AdapterRelease, api.Build]:
     try:
         release = api.AdapterRelease.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, ValidationError, ValueError) as e:
-        raise PermanentError(f"{path} is no AdapterRelease: {e}", reason="InvalidRelease") from e
+        raise PermanentError(f"{path} is no AdapterRelease: {e}", reason=Reason.INVALID_RELEASE) from e
     if release.spec.build is None:
-        raise PermanentError(f"{path} has no spec.build: nothing to build", reason="InvalidRelease")
+        raise PermanentError(f"{path} has no spec.build: nothing to build", reason=Reason.INVALID_RELEASE)
     return release, release.spec.build
 
 
@@ -106,7 +107,7 @@ class _Places:
             return Source(url=source.uri, credentials=self._secrets.get(name) if name else None)
         claim, _, rest = source.uri.removeprefix("pvc://").partition("/")
         if claim not in self._volumes:
-            raise PermanentError(f"{source.uri}: say where it is, --volume {claim}=DIR", reason="InvalidArgument")
+            raise PermanentError(f"{source.uri}: say where it is, --volume {claim}=DIR", reason=Reason.INVALID_ARGUMENT)
         return Source(path=str(Path(self._volumes[claim]) / rest), root=self._volumes[claim])
 
     def quantization(self, spec: api.Quantization) -> Quantization | None:
@@ -130,5 +131,5 @@ class _Places:
 def _pairs(arguments: Sequence[str]) -> dict[str, str]:
     pairs = dict(a.partition("=")[::2] for a in arguments)
     if bad := [a for a in arguments if "=" not in a]:
-        raise PermanentError(f"{bad[0]!r}: give NAME=DIR", reason="InvalidArgument")
+        raise PermanentError(f"{bad[0]!r}: give NAME=DIR", reason=Reason.INVALID_ARGUMENT)
     return pairs

@@ -14,6 +14,7 @@ import typer
 from controller.cli.ending import NO_VERDICT, REJECTED, note, told
 from controller.errors import PermanentError
 from controller.job.contract import Scorer, Stage
+from controller.job.reasons import Reason
 
 if TYPE_CHECKING:
     from controller.job.merge import Weighted
@@ -66,7 +67,7 @@ def merge(
 
     with told():
         if combine != "linear" or dtype not in ("auto", "bfloat16", "float16", "float32"):
-            raise PermanentError(f"--combine {combine} --dtype {dtype} is not known", reason="InvalidArgument")
+            raise PermanentError(f"--combine {combine} --dtype {dtype} is not known", reason=Reason.INVALID_ARGUMENT)
         model = read_base(base)
         weighted = [_weighted(a, model) for a in adapter]
         partial = _partial(out)
@@ -86,7 +87,7 @@ def _weighted(argument: str, base: object) -> Weighted:
     try:
         factor = float(weight)
     except ValueError as e:
-        raise PermanentError(f"{argument}: {weight!r} is not a weight", reason="InvalidArgument") from e
+        raise PermanentError(f"{argument}: {weight!r} is not a weight", reason=Reason.INVALID_ARGUMENT) from e
     adapter, findings = check_adapter(Path(path), base if isinstance(base, Base) else None, None, Stage.STABLE)
     if adapter is None or findings:
         raise RejectedError(findings)
@@ -114,9 +115,11 @@ def quantize(
 
     with told():
         if method != "AWQ" or scheme not in ("W4A16", "W4A16_ASYM"):
-            raise PermanentError(f"--method {method} --scheme {scheme} is not known", reason="InvalidArgument")
+            raise PermanentError(f"--method {method} --scheme {scheme} is not known", reason=Reason.INVALID_ARGUMENT)
         if bad := undividable(read_base(model), group_size):
-            raise PermanentError(f"group size {group_size} does not divide {some(bad)}", reason="InvalidGroupSize")
+            raise PermanentError(
+                f"group size {group_size} does not divide {some(bad)}", reason=Reason.INVALID_GROUP_SIZE
+            )
         data = read_samples(calibration, samples)
         partial = _partial(out)
         remove_directory(partial)
@@ -172,7 +175,7 @@ def _endpoint(argument: str) -> object:
 
     url, _, model = argument.partition("#")
     if not model or not url.startswith(("http://", "https://")):
-        raise PermanentError(f"{argument!r}: give URL#MODEL", reason="InvalidArgument")
+        raise PermanentError(f"{argument!r}: give URL#MODEL", reason=Reason.INVALID_ARGUMENT)
     return Endpoint(url=url, model=model)
 
 
@@ -194,5 +197,5 @@ def build(
 
 def _partial(out: Path) -> Path:
     if out.exists():
-        raise PermanentError(f"{out} exists already", reason="InvalidArgument")
+        raise PermanentError(f"{out} exists already", reason=Reason.INVALID_ARGUMENT)
     return out.with_name(f"{out.name}.partial")

@@ -24,6 +24,16 @@ def holds(seen: Snapshot, pod: PodFacts, digest: str) -> bool:
     return seen.held_digest(pod) == hex_of(digest)
 
 
+def name_is_taken(seen: Snapshot) -> bool:
+    """Another release, or the base itself, answers to the model name: whatever holds it is not ours."""
+    return bool(seen.rivals) or (seen.base is not None and seen.model_name in seen.base.served_names)
+
+
+def refuses(pod: PodFacts, digest: str) -> bool:
+    """The server said no to this version, and would say it again."""
+    return pod.load_failure is not None and pod.load_failure.permanent and pod.load_failure.digest == digest
+
+
 def is_proven(seen: Snapshot, pod: PodFacts, digest: str) -> bool:
     """The pod is in, or would be in, the route for this digest: labelled after a probe, and not lying."""
     return (
@@ -86,12 +96,22 @@ def wanted_digest(d: Draft) -> str | None:
 
     Where the version that serves was lost on all pods, it comes back before anything else goes on.
     """
-    target, served = d.rollout.target, d.served
+    target, served, asked = d.rollout.target, d.served, _asked_digest(d)
     if d.step in (Step.SWITCHING, Step.ROLLING_BACK) and target and target.kind is BackendKind.ADAPTER:
         return target.id
-    if served and served.kind is BackendKind.ADAPTER and not proven_pods(d.seen, served.id):
+    if served is None or served.kind is not BackendKind.ADAPTER or asked is None or asked == served.id:
+        return asked
+    if d.backend_rejection(asked):
         return served.id
-    return _asked_digest(d)
+    return served.id if not proven_pods(d.seen, served.id) and _may_come_back(d, served.id, asked) else asked
+
+
+def _may_come_back(d: Draft, lost: str, asked: str) -> bool:
+    """Is the lost version the quicker way to an answer? Not where another is up already, or no pod takes it."""
+    pods = usable_pods(d.seen)
+    if any(holds(d.seen, p, asked) and (p.load_failure is None or p.load_failure.digest != asked) for p in pods):
+        return False
+    return not pods or not all(refuses(p, lost) for p in pods)
 
 
 def _asked_digest(d: Draft) -> str | None:

@@ -38,7 +38,7 @@ def _candidate_is_wanted(d: Draft) -> bool:
         return False
     if d.step in (Step.IMPORTING, Step.BUILDING):  # a newer one is on its way
         return False
-    return d.artifact_rejection(artifact.id) is None
+    return d.backend_rejection(artifact.id) is None
 
 
 def _forget_drained(d: Draft) -> None:

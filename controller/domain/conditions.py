@@ -13,6 +13,7 @@ from controller.api.v1alpha1 import Stage
 from controller.domain.backends import (
     adapter_backend,
     can_answer,
+    name_is_taken,
     pinned_revision,
     proven_pods,
     usable_pods,
@@ -88,7 +89,7 @@ def blocker(d: Draft) -> Problem | None:
         )
     if seen.base.problems:
         return seen.base.problems[0]
-    if seen.rivals or seen.model_name in seen.base.served_names:
+    if name_is_taken(seen):
         who = f"release {seen.rivals[0]}" if seen.rivals else f"base {seen.base.name} itself"
         return Problem(
             Reason.MODEL_NAME_TAKEN,
@@ -137,6 +138,14 @@ def _loaded(d: Draft) -> Report:
     if failed and failed[0].load_failure is not None:
         reason = Reason.LOAD_FAILED_ON_SOME_PODS if proven else Reason.LOAD_FAILED
         return _says(bool(proven), reason, f"{says}; pod {failed[0].name} says: {failed[0].load_failure.message}")
+    if foreign := [p for p in pods if d.seen.held_digest(p) == ""]:
+        root = (foreign[0].adapters or {}).get(d.seen.model_name)
+        return _says(
+            bool(proven),
+            Reason.MODEL_NAME_TAKEN,
+            f"{says}; pod {foreign[0].name} serves {d.seen.model_name!r} from {root}, which was not loaded for this "
+            "release: unload it there, or choose another modelName",
+        )
     if not pods:
         return _says(False, Reason.NO_READY_BASE_POD, f"base {d.seen.release.spec.base_ref.name} has no ready pod")
     if lacks_slot(d):
@@ -176,7 +185,7 @@ def _validated(d: Draft) -> Report:
         return _says(None, Reason.NOT_REQUESTED, "stage is Experimental: nothing is validated")
     if artifact is None:
         return _says(None, Reason.PENDING, "there is no artifact yet")
-    if (rejected := d.artifact_rejection(artifact.id)) and rejected.step is not Step.OBSERVING:
+    if (rejected := d.backend_rejection(artifact.id)) and rejected.step is not Step.OBSERVING:
         return _rejected(rejected)
     current = artifact.validation_inputs == validate_inputs(d.seen.release, artifact.id)
     if artifact.verdict == "Pass" and (current or _serves_artifact(d)):
@@ -229,12 +238,24 @@ def _last_failure(d: Draft) -> Rejected | None:
         return None
     if rejected := d.rejection(Step.IMPORTING, import_inputs(d.seen.release, base)):
         return rejected
+    if rejected := _rejected_update(d):
+        return rejected
     if adapter is None or d.seen.release.spec.stage is Stage.EXPERIMENTAL:
         return None
     inputs = build_inputs(d.seen.release, base, adapter.digest)
     if rejected := d.rejection(Step.BUILDING, inputs):
         return rejected
-    return d.artifact_rejection(artifact.id) if artifact is not None and artifact.inputs == inputs else None
+    return d.backend_rejection(artifact.id) if artifact is not None and artifact.inputs == inputs else None
+
+
+def _rejected_update(d: Draft) -> Rejected | None:
+    """The version that the spec asks for could not be switched to."""
+    pinned, served = pinned_revision(d), d.served
+    if served is None or served.kind is BackendKind.ARTIFACT:
+        return None
+    adapter = d.status.adapter.digest if d.status.adapter else ""
+    asked = pinned.backend.id if pinned and pinned.backend.kind is BackendKind.ADAPTER else adapter
+    return d.backend_rejection(asked) if asked != served.id else None
 
 
 def _progressing(d: Draft) -> Report:
@@ -261,6 +282,8 @@ def _degraded(d: Draft) -> Report:
             reason,
             f"{failure.reason}: {failure.message}. What served before still serves. {RETRY_HINT}",
         )
+    if late := _late_revision(d):
+        return late
     if d.served is not None and not can_answer(d.seen, d.served):
         return _says(True, Reason.NO_READY_BACKEND, f"no pod of {_name(d.served)} is ready")
     failed = [p for p in d.seen.base_pods if p.usable and p.load_failure is not None]
@@ -268,6 +291,18 @@ def _degraded(d: Draft) -> Report:
     if failed and any(p.load_failure and p.load_failure.digest == wanted for p in failed):
         return _says(True, Reason.LOAD_FAILED_ON_SOME_PODS, f"the adapter does not load on pod {failed[0].name}")
     return _says(False, Reason.AS_EXPECTED, "")
+
+
+def _late_revision(d: Draft) -> Report | None:
+    """The artifact that spec.rollback names does not start. It has served before, so it is not given up."""
+    deadline, pinned = d.rollout.deadline, pinned_revision(d)
+    if pinned is None or d.step is not Step.STARTING or deadline is None or d.now < deadline:
+        return None
+    merged = d.seen.merged_for(pinned.backend.id)
+    trouble = f": {merged.trouble}" if merged and merged.trouble else ""
+    limit = d.seen.release.spec.rollout.progress_deadline
+    message = f"the merged model of the revision is not available since {limit}{trouble}; still trying"
+    return _says(True, Reason.CANDIDATE_NOT_READY, message)
 
 
 def _name(backend: Backend) -> str:

@@ -59,10 +59,10 @@ class Draft:
             None,
         )
 
-    def artifact_rejection(self, artifact_id: str) -> Rejected | None:
-        """Why this artifact is not tried again while the spec stays as it is."""
+    def backend_rejection(self, backend_id: str) -> Rejected | None:
+        """Why this artifact, or this version of the adapter, is not tried again while the spec stays as it is."""
         inputs = spec_inputs(self.seen.release)
-        return next((r for r in self.rollout.rejected if r.id == artifact_id and r.inputs == inputs), None)
+        return next((r for r in self.rollout.rejected if r.id == backend_id and r.inputs == inputs), None)
 
     # -- writing
     def do(self, action: Action) -> None:
@@ -117,13 +117,13 @@ class Draft:
                 progress="",
             )
 
-    def reject(self, step: Step, inputs: str, reason: str, message: str, artifact_id: str = "") -> None:
-        entry = Rejected(inputs=inputs, step=step, id=artifact_id, reason=reason, message=message)
-        others = [r for r in self.rollout.rejected if (r.inputs, r.step, r.id) != (inputs, step, artifact_id)]
+    def reject(self, step: Step, inputs: str, reason: str, message: str, backend_id: str = "") -> None:
+        entry = Rejected(inputs=inputs, step=step, id=backend_id, reason=reason, message=message)
+        others = [r for r in self.rollout.rejected if (r.inputs, r.step, r.id) != (inputs, step, backend_id)]
         self.update_rollout(rejected=[*others, entry][-REJECTED_LIMIT:])
 
-    def reject_artifact(self, step: Step, artifact_id: str, reason: str, message: str) -> None:
-        self.reject(step, spec_inputs(self.seen.release), reason, message, artifact_id)
+    def reject_backend(self, step: Step, backend_id: str, reason: str, message: str) -> None:
+        self.reject(step, spec_inputs(self.seen.release), reason, message, backend_id)
 
     def serve(self, backend: Backend, reason: str, settle_at: datetime | None) -> None:
         """The route was proven to reach the backend."""
@@ -137,11 +137,16 @@ class Draft:
             version=self._version_of(backend),
             adapter_digest=self._adapter_digest_of(backend),
         )
-        limit = self.seen.release.spec.rollout.revision_history_limit
         self.update(
             serving=Serving(backend=backend, revision=entry.revision, since=self.now, settle_at=settle_at),
-            history=[entry, *self.status.history][: limit + 1],
+            history=self._within_limit([entry, *self.status.history]),
         )
+
+    def _within_limit(self, history: list[HistoryEntry]) -> list[HistoryEntry]:
+        """The newest, and the one that spec.rollback names: without it nobody knows any more what that is."""
+        spec = self.seen.release.spec
+        kept = history[: spec.rollout.revision_history_limit + 1]
+        return kept + [h for h in history[len(kept) :] if spec.rollback and h.revision == spec.rollback.revision]
 
     def _adapter_digest_of(self, backend: Backend) -> str:
         if backend.kind is BackendKind.ADAPTER:

@@ -15,6 +15,7 @@ from controller.domain.actions import (
     RemoveLabel,
     ReplaceAdapter,
     StageAdapter,
+    SwitchRoute,
     UnloadAdapter,
 )
 from controller.domain.backends import (
@@ -22,8 +23,10 @@ from controller.domain.backends import (
     holds,
     is_proven,
     is_staged,
+    name_is_taken,
     protected_digests,
     quota,
+    refuses,
     usable_pods,
     wanted_digest,
 )
@@ -38,7 +41,7 @@ LOAD_RETRY = timedelta(seconds=30)
 
 def keep_loaded(d: Draft) -> None:
     """Bring every base pod to the version that it should hold, a step a pod at a time."""
-    if d.seen.base is None or d.seen.base.problems or d.seen.rivals:
+    if d.seen.base is None or d.seen.base.problems or name_is_taken(d.seen):
         _take_lying_labels_off(d)
         return
     wanted = wanted_digest(d)
@@ -71,17 +74,14 @@ def _label_lies(d: Draft, pod: PodFacts) -> bool:
 
 def _digest_for(d: Draft, pod: PodFacts, wanted: str | None) -> str | None:
     """What this pod should hold: the wanted version, or the one that serves where the wanted one will not load."""
-    if wanted is None or not _refuses(pod, wanted):
+    if wanted is None or not refuses(pod, wanted):
         return wanted
     serving = [x for x in sorted(protected_digests(d)) if x != wanted]
     return serving[0] if serving else wanted
 
 
-def _refuses(pod: PodFacts, digest: str) -> bool:
-    return pod.load_failure is not None and pod.load_failure.permanent and pod.load_failure.digest == digest
-
-
 def _advance_pod(d: Draft, pod: PodFacts, digest: str | None) -> None:
+    _drop_staged(d, pod, digest)
     held = d.seen.held_digest(pod)
     if digest is not None and held == hex_of(digest):
         _serve_from(d, pod, digest)
@@ -97,13 +97,14 @@ def _serve_from(d: Draft, pod: PodFacts, digest: str) -> None:
     if not is_proven(d.seen, pod, digest):
         why = f"pod {pod.name} holds {hex_of(digest)[:SHORT]}: probe it and let it into the route"
         d.do(ProbeAndLabel(why, pod.name, d.seen.model_name, digest, _path(d, digest), hex_of(digest)[:SHORT]))
-    else:
-        _drop_staged(d, pod)
 
 
-def _drop_staged(d: Draft, pod: PodFacts) -> None:
+def _drop_staged(d: Draft, pod: PodFacts, digest: str | None) -> None:
+    """Staging names give their slots back, but for the version that is still on its way."""
+    on_its_way = digest is not None and not is_proven(d.seen, pod, digest)
+    keep = d.seen.staging_name(digest) if digest is not None and on_its_way else None
     for name in sorted(pod.adapters or {}):
-        if name.startswith(f"{d.seen.model_name}@"):
+        if name.startswith(f"{d.seen.model_name}@") and name != keep:
             d.do(UnloadAdapter(f"{name} on pod {pod.name} is not needed any more", pod.name, name))
 
 
@@ -166,10 +167,13 @@ def _update_the_only_pod(d: Draft, pod: PodFacts, held: str, digest: str) -> Non
             why = f"prove {hex_of(digest)[:SHORT]} on pod {pod.name} beside what serves"
             d.do(StageAdapter(why, pod.name, staging, digest, _path(d, digest)))
         return
-    if d.step in (Step.SWITCHING, Step.ROLLING_BACK) and d.rollout.target == adapter_backend(digest):
+    target = adapter_backend(digest)
+    switching = d.step in (Step.SWITCHING, Step.ROLLING_BACK) and d.rollout.target == target
+    if switching and _may_try(d, pod, digest):  # each try leaves a gap
+        says = f"{hex_of(held)[:SHORT]} by {hex_of(digest)[:SHORT]}"
         d.do(
             ReplaceAdapter(
-                why=f"replace {hex_of(held)[:SHORT]} by {hex_of(digest)[:SHORT]} on the base's only pod {pod.name}",
+                why=f"replace {says} on the base's only pod {pod.name}",
                 pod=pod.name,
                 engine_name=d.seen.model_name,
                 digest=digest,
@@ -179,6 +183,8 @@ def _update_the_only_pod(d: Draft, pod: PodFacts, held: str, digest: str) -> Non
                 label=hex_of(digest)[:SHORT],
             )
         )
+        # At once: the route selects the label that the pod has just lost.
+        d.do(SwitchRoute(f"the route follows: {says}", target))
 
 
 def _free_slots(d: Draft, pod: PodFacts) -> int:
@@ -230,7 +236,16 @@ def forget(d: Draft) -> bool:
         if pod.loaded_label is not None:
             left = True
             d.do(RemoveLabel(f"the release is deleted: take pod {pod.name} out of the route", pod.name))
-        elif pod.usable and d.seen.held_digest(pod):
-            left = True
-            _unload_after_delay(d, pod)
+        elif pod.usable and not name_is_taken(d.seen):
+            left = _unload_all(d, pod) or left
     return not left
+
+
+def _unload_all(d: Draft, pod: PodFacts) -> bool:
+    """False: the pod has nothing of the release. Who cannot be asked may have."""
+    before = len(d.actions)
+    _drop_staged(d, pod, None)
+    held = d.seen.held_digest(pod)
+    if held:
+        _unload_after_delay(d, pod)
+    return bool(held) or pod.adapters is None or len(d.actions) > before

@@ -15,16 +15,18 @@ from controller.api.status import (
     ArtifactStatus,
     Backend,
     BackendKind,
+    HistoryEntry,
     Step,
     SuiteScore,
 )
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import Build, QuantizationMethod, Stage, Validation
-from controller.domain.actions import EnsureAdapterService, EnsureJob, EnsureMerged, JobKind
+from controller.domain.actions import EnsureAdapterService, EnsureJob, JobKind
 from controller.domain.backends import (
     adapter_backend,
     artifact_backend,
     can_take_over,
+    name_is_taken,
     pinned_revision,
     proven_pods,
 )
@@ -40,7 +42,7 @@ from controller.domain.snapshot import (
     JobState,
     Problem,
 )
-from controller.domain.traffic import begin_switch
+from controller.domain.traffic import begin_switch, ensure_merged
 
 IMPORT_DEADLINE = timedelta(minutes=15)
 LOAD_DEADLINE = timedelta(minutes=10)
@@ -49,16 +51,29 @@ LOAD_DEADLINE = timedelta(minutes=10)
 def advance(d: Draft) -> None:
     """Take the release one step further towards what the spec asks for."""
     release, base = d.seen.release, d.seen.base
-    if d.step in (Step.SWITCHING, Step.ROLLING_BACK) or base is None or base.problems or d.seen.rivals:
+    if d.step in (Step.SWITCHING, Step.ROLLING_BACK):
         return
-    if release.spec.rollback is not None:
-        pinned = pinned_revision(d)
-        if pinned is not None:
-            bring_up(d, pinned.backend, Reason.ROLLED_BACK_BY_USER)
+    if base is None or base.problems or name_is_taken(d.seen):
+        _pause(d)
+    elif release.spec.rollback is not None:
+        _pinned(d, pinned_revision(d))
     elif release.spec.stage is Stage.EXPERIMENTAL:
         _experimental(d, base)
     elif d.step is not Step.OBSERVING:
         _stable(d, base, release.spec.build, release.spec.validation)
+
+
+def _pause(d: Draft) -> None:
+    """Nothing can go on. What was under way is forgotten with its deadline; it begins again where its job stands."""
+    if d.step is not Step.OBSERVING:
+        d.rest()
+
+
+def _pinned(d: Draft, revision: HistoryEntry | None) -> None:
+    if revision is None or (revision.backend.kind is BackendKind.ARTIFACT and d.seen.services_taken):
+        _pause(d)
+    else:
+        bring_up(d, revision.backend, Reason.ROLLED_BACK_BY_USER)
 
 
 def _experimental(d: Draft, base: BaseFacts) -> None:
@@ -75,7 +90,8 @@ def _reason_to_load(d: Draft) -> Reason:
 
 
 def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validation | None) -> None:
-    if build is None or validation is None:  # the API server refuses this; somebody got around it
+    if build is None or validation is None or d.seen.services_taken:  # the first: somebody got around the API server
+        _pause(d)
         return
     if not _import(d, base) or d.status.adapter is None:
         return
@@ -86,7 +102,7 @@ def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validati
     if built and artifact is not None and d.served == artifact_backend(artifact.id):
         d.rest()
         return
-    stopped = d.rejection(Step.BUILDING, inputs) or (artifact and built and d.artifact_rejection(artifact.id))
+    stopped = d.rejection(Step.BUILDING, inputs) or (artifact and built and d.backend_rejection(artifact.id))
     if stopped:
         _stay_with_what_serves(d, adapter)
         return
@@ -124,6 +140,9 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
         if d.step is not Step.OBSERVING:
             d.rest()
         return
+    if _update_was_rejected(d, backend):
+        d.rest()
+        return
     if can_take_over(d.seen, backend, d.served):
         begin_switch(d, backend, reason)
     elif backend.kind is BackendKind.ADAPTER:
@@ -132,7 +151,12 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
         limit = parse_duration(d.seen.release.spec.rollout.progress_deadline)
         _wait(d, Step.STARTING, limit, backend.id)
         if d.seen.base is not None:
-            _ensure_merged(d, backend.id, d.seen.base.artifact_path(backend.id))
+            ensure_merged(d, backend.id, d.seen.base.artifact_path(backend.id))
+
+
+def _update_was_rejected(d: Draft, backend: Backend) -> bool:
+    updating = d.served is not None and d.served.kind is BackendKind.ADAPTER and backend.kind is BackendKind.ADAPTER
+    return updating and d.backend_rejection(backend.id) is not None
 
 
 def _wait(d: Draft, step: Step, limit: timedelta, inputs: str) -> bool:
@@ -234,11 +258,6 @@ def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> Artifact
 # -- start and validate
 
 
-def _ensure_merged(d: Draft, artifact_id: str, path: str) -> None:
-    if d.seen.merged_for(artifact_id) is None:
-        d.do(EnsureMerged(f"serve artifact {artifact_id[:19]} without traffic", artifact_id, path))
-
-
 def _start(d: Draft, artifact: ArtifactStatus) -> bool:
     """Is the candidate up?"""
     merged = d.seen.merged_for(artifact.id)
@@ -252,10 +271,10 @@ def _start(d: Draft, artifact: ArtifactStatus) -> bool:
     if _wait(d, Step.STARTING, parse_duration(limit), artifact.id):
         trouble = f": {merged.trouble}" if merged and merged.trouble else ""
         message = f"the merged model was not available within {limit}{trouble}"
-        d.reject_artifact(Step.STARTING, artifact.id, Reason.CANDIDATE_NOT_READY, message)
+        d.reject_backend(Step.STARTING, artifact.id, Reason.CANDIDATE_NOT_READY, message)
         d.rest()
         return False
-    _ensure_merged(d, artifact.id, artifact.path)
+    ensure_merged(d, artifact.id, artifact.path)
     return False
 
 
@@ -273,7 +292,7 @@ def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation, adapte
         problem = Problem(Reason.VALIDATION_DEADLINE_EXCEEDED, f"no verdict within {validation.deadline}")
     if problem is not None:
         d.update(artifact=artifact.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "validation_inputs": inputs}))
-        d.reject_artifact(
+        d.reject_backend(
             Step.VALIDATING,
             artifact.id,
             Reason.VALIDATION_INCONCLUSIVE,
@@ -291,9 +310,9 @@ def _conclude(d: Draft, artifact: ArtifactStatus, validation: Validation, inputs
     judgement = judge(validation, artifact.quantized, result)
     d.update(artifact=_with_scores(artifact, inputs, judgement.verdict, result))
     if judgement.verdict is Verdict.FAIL:
-        d.reject_artifact(Step.VALIDATING, artifact.id, Reason.VALIDATION_FAILED, judgement.message)
+        d.reject_backend(Step.VALIDATING, artifact.id, Reason.VALIDATION_FAILED, judgement.message)
     elif judgement.verdict is Verdict.INCONCLUSIVE:
-        d.reject_artifact(Step.VALIDATING, artifact.id, Reason.VALIDATION_INCONCLUSIVE, judgement.message)
+        d.reject_backend(Step.VALIDATING, artifact.id, Reason.VALIDATION_INCONCLUSIVE, judgement.message)
     d.rest()
     advance(d)
 

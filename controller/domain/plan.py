@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from controller.api.status import AdapterReleaseStatus, Condition, Step
 from controller.api.v1alpha1 import FINALIZER
-from controller.domain.actions import Action, AddFinalizer, RemoveFinalizer
+from controller.domain.actions import Action, AddFinalizer, RemoveFinalizer, RemoveLabel
 from controller.domain.cleanup import clean_up
 from controller.domain.conditions import blocker, conclude
 from controller.domain.draft import Draft
@@ -53,7 +53,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         return _plan_deletion(draft)
     if FINALIZER not in snapshot.release.metadata.finalizers:
         draft.do(AddFinalizer("adapters must be unloaded before the release goes"))
-    if not snapshot.services_taken:
+    if snapshot.name not in snapshot.services_taken:  # somebody else's: there is no route
         move_traffic(draft)
         advance(draft)
         keep_loaded(draft)
@@ -65,10 +65,20 @@ def _plan_deletion(draft: Draft) -> Plan:
     release = draft.seen.release
     if FINALIZER not in release.metadata.finalizers:
         return Plan((), release.status, None)
-    asked = datetime.fromisoformat((release.metadata.deletion_timestamp or "").replace("Z", "+00:00"))
-    if forget(draft) or draft.now >= asked + FORGET_DEADLINE:
+    if forget(draft):
         draft.actions = [RemoveFinalizer("nothing of the release is left on the base's pods")]
+    elif _patience_is_over(draft):
+        draft.do(RemoveFinalizer("a server of the base does not say what it holds, or does not unload"))
     return Plan(tuple(draft.actions), release.status, BUSY_POLL)
+
+
+def _patience_is_over(draft: Draft) -> bool:
+    """Counted from the last pod that left the route: after an absence of the controller there is all to do yet."""
+    if any(isinstance(a, RemoveLabel) for a in draft.actions):
+        return False
+    asked = datetime.fromisoformat((draft.seen.release.metadata.deletion_timestamp or "").replace("Z", "+00:00"))
+    left_route = [p.unrouted_at for p in draft.seen.base_pods if p.unrouted_at is not None]
+    return draft.now >= max([asked, *left_route]) + FORGET_DEADLINE
 
 
 def _finish(draft: Draft) -> Plan:
@@ -88,9 +98,8 @@ def _finish(draft: Draft) -> Plan:
 def _next_look(draft: Draft) -> timedelta:
     busy = draft.step is not Step.IDLE or draft.actions or (blocker(draft) is None and draft.served is None)
     poll = BUSY_POLL if busy else IDLE_POLL
-    until_wake = [max(w - draft.now, timedelta(0)) for w in draft.wakes]
-    soonest = min([poll, *until_wake])
-    return max(soonest, timedelta(milliseconds=200))
+    until_wake = [w - draft.now for w in draft.wakes if w > draft.now]
+    return min([poll, *until_wake])
 
 
 def _notes(old: list[Condition], new: list[Condition]) -> tuple[Note, ...]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Any
 from controller.api.status import Backend, BackendKind, Counters
 from controller.api.v1alpha1 import ARTIFACT_LABEL, LOADED_LABEL_PREFIX, RELEASE_LABEL, AdapterRelease
 
+_IN_THE_STORE = re.compile(r"/adapters/[^/]+/([0-9a-f]{64})$")
 SHORT = 8  # characters of a digest in a label
 ENGINE_SHORT = 12  # characters of a digest in an engine name
 
@@ -233,14 +235,15 @@ class Snapshot:
         return self.base.artifact_path(backend.id)
 
     def held_digest(self, pod: PodFacts) -> str | None:
-        """Hex of the digest that the pod serves under the client name; "" for a root that is not ours."""
-        if pod.adapters is None or self.base is None:
-            return None
-        root = pod.adapters.get(self.model_name)
+        """Hex of the digest that the pod serves under the client name; "" for a root that is not ours.
+
+        Wherever the store is mounted: pods of an older template have it elsewhere, and still answer.
+        """
+        root = (pod.adapters or {}).get(self.model_name)
         if root is None:
             return None
-        prefix = f"{self.base.store_path}/adapters/{self.release.spec.adapters[0].name}/"
-        return root.removeprefix(prefix) if root.startswith(prefix) else ""
+        found = _IN_THE_STORE.search(root)
+        return found.group(1) if found else ""
 
 
 def artifact_label(artifact_id: str) -> str:

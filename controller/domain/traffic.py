@@ -14,8 +14,8 @@ from controller.api.reasons import Reason
 from controller.api.status import Backend, BackendKind, Counters, Draining, Sample, Step
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import NoDataOutcome, Observe
-from controller.domain.actions import SwitchRoute
-from controller.domain.backends import adapter_backend, can_answer, can_take_over, pods_of, usable_pods
+from controller.domain.actions import EnsureMerged, SwitchRoute
+from controller.domain.backends import adapter_backend, can_answer, can_take_over, pods_of, refuses, usable_pods
 from controller.domain.checks import Reading, read_sample
 from controller.domain.draft import Draft
 from controller.domain.loading import UNROUTE_DELAY
@@ -61,6 +61,12 @@ def point_route_at(d: Draft, backend: Backend) -> None:
         d.do(SwitchRoute(f"point the route at {backend.kind} {backend.id[:19]}", backend))
 
 
+def ensure_merged(d: Draft, artifact_id: str, path: str) -> None:
+    """Have a Deployment of the artifact. Whether the route points at it is another matter."""
+    if d.seen.merged_for(artifact_id) is None:
+        d.do(EnsureMerged(f"run a Deployment of artifact {artifact_id[:19]}", artifact_id, path))
+
+
 def _arrive(d: Draft, target: Backend, reason: str) -> None:
     left = d.served
     rollout = d.seen.release.spec.rollout
@@ -98,7 +104,10 @@ def _switch(d: Draft) -> None:
     expired = d.rollout.deadline is not None and d.now >= d.rollout.deadline
     dead = not can_take_over(d.seen, target, origin) and not can_answer(d.seen, target)
     if origin is not None and (expired or (dead and can_answer(d.seen, origin))):
-        _give_up_on(d, target, Reason.SWITCH_NOT_PROVEN, f"the route was not proven to reach {target.kind} in time")
+        message = f"the route was not proven to reach {target.kind} in time"
+        if target.kind is origin.kind is BackendKind.ADAPTER:
+            _remember_update(d, target, message, expired)
+        _give_up_on(d, target, Reason.SWITCH_NOT_PROVEN, message)
     elif expired:
         d.rest()
     else:
@@ -106,10 +115,19 @@ def _switch(d: Draft) -> None:
         _wake_at_deadline(d)
 
 
+def _remember_update(d: Draft, target: Backend, message: str, expired: bool) -> None:
+    """A version that failed goes not back and forth by itself. (The way back from an artifact is never closed.)"""
+    pods = usable_pods(d.seen)
+    failures = [p.load_failure for p in pods if p.load_failure and refuses(p, target.id)]
+    if expired or (failures and len(failures) == len(pods)):
+        words = f"the base's pod says: {failures[0].message}" if failures else message
+        d.reject_backend(d.step, target.id, Reason.SWITCH_NOT_PROVEN, words)
+
+
 def _give_up_on(d: Draft, bad: Backend, reason: Reason, message: str) -> None:
     """Decide to go back; the bad artifact is remembered."""
     if bad.kind is BackendKind.ARTIFACT:
-        d.reject_artifact(d.step, bad.id, reason, message)
+        d.reject_backend(d.step, bad.id, reason, message)
     back = way_back(d, bad)
     if back is not None:
         d.begin(Step.ROLLING_BACK, ROLLBACK_DEADLINE, reason=reason, target=back, origin=bad)
@@ -129,7 +147,7 @@ def way_back(d: Draft, bad: Backend) -> Backend | None:
 
 
 def _is_rejected(d: Draft, backend: Backend) -> bool:
-    return backend.kind is BackendKind.ARTIFACT and d.artifact_rejection(backend.id) is not None
+    return backend.kind is BackendKind.ARTIFACT and d.backend_rejection(backend.id) is not None
 
 
 def _roll_back(d: Draft) -> None:
@@ -231,8 +249,12 @@ def _watch_what_serves(d: Draft) -> None:
     if can_answer(d.seen, served):
         point_route_at(d, served)
         return
-    merged = d.seen.merged_for(served.id) if served.kind is BackendKind.ARTIFACT else None
-    if served.kind is BackendKind.ADAPTER or not usable_pods(d.seen):
+    if served.kind is BackendKind.ADAPTER:
+        return
+    merged = d.seen.merged_for(served.id)
+    if not usable_pods(d.seen):  # there is nowhere to go back to (a base that was scaled to zero)
+        if d.seen.base is not None:
+            ensure_merged(d, served.id, d.seen.root_for(served))
         return
     since = merged.unavailable_since if merged else None
     if merged is not None and since is None:

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from controller.errors import PermanentError
+from controller.job.reasons import Reason
 
 BLOCK = 1 << 20
 MAX_MEMBERS = 10_000
@@ -92,10 +93,10 @@ def _write(archive: Path, source: IO[bytes] | None, target: Path, room: int) -> 
         while block := source.read(BLOCK):
             size += len(block)
             if size > room:
-                raise PermanentError(f"{archive.name} unpacks to more than allowed", reason="SourceTooLarge")
+                raise PermanentError(f"{archive.name} unpacks to more than allowed", reason=Reason.SOURCE_TOO_LARGE)
             out.write(block)
     return size
 
 
 def _invalid(archive: Path, what: str) -> PermanentError:
-    return PermanentError(f"archive {archive.name}: {what}", reason="SourceInvalid")
+    return PermanentError(f"archive {archive.name}: {what}", reason=Reason.SOURCE_INVALID)

@@ -17,12 +17,12 @@ from typing import Any
 from controller.errors import PermanentError
 from controller.job import merge, quantize
 from controller.job.contract import AdapterInput, BuildContract
+from controller.job.reasons import Reason
 from controller.job.store import Store, digest_of, directory_digests
 from controller.job.strict_json import read_object
 from controller.job.summary import AdapterProvenance, BuildResult, Provenance
 
 DOCUMENT = "artifact.json"
-ID_LENGTH = 16  # hex digits, 64 bits; the whole document is compared before an artifact is reused
 _QUANTIZING_TOOLS = ("llmcompressor", "compressed-tensors", "torch", "transformers")
 
 
@@ -49,7 +49,7 @@ class Inputs:
     @property
     def artifact_id(self) -> str:
         text = json.dumps(self.document(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def inputs_of(contract: BuildContract, base_digest: str, calibration_digest: str | None) -> Inputs:
@@ -85,7 +85,7 @@ def _tools(quantizes: bool) -> dict[str, str]:
                 raise PermanentError(
                     f"quantizing needs {name}, which is not installed: use the job image, or pip install"
                     " 'adapter-release-controller[job]'",
-                    reason="ToolMissing",
+                    reason=Reason.TOOL_MISSING,
                 ) from e
     return tools
 
@@ -154,7 +154,7 @@ def published(store: Store, contract: BuildContract, inputs: Inputs) -> dict[str
     if not whole:
         raise PermanentError(
             f"{path} does not hold what its {DOCUMENT} says: somebody changed it. Remove it and build again",
-            reason="StoreCorrupted",
+            reason=Reason.STORE_CORRUPTED,
         )
     return document
 

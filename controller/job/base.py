@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.errors import PermanentError
+from controller.job.reasons import Reason
 from controller.job.safetensors_header import Header, HeaderError, TensorInfo, read_header
 from controller.job.strict_json import read_object
 
@@ -102,7 +103,7 @@ def find_base(model: str, revision: str | None = None) -> Path:
             return snapshot
     raise PermanentError(
         f"base model {model!r} is neither a directory nor in the Hub cache: mount the volume that holds it",
-        reason="BaseNotFound",
+        reason=Reason.BASE_MODEL_NOT_FOUND,
     )
 
 
@@ -119,18 +120,18 @@ def read_base(path: Path) -> Base:
         config = read_object(path / "config.json")
         shards = {name: read_header(path / name) for name in _shard_names(path)}
     except (HeaderError, ValueError, OSError) as e:
-        raise PermanentError(f"base model in {path}: {e}", reason="InvalidBase") from e
+        raise PermanentError(f"base model in {path}: {e}", reason=Reason.INVALID_BASE) from e
     location: dict[str, str] = {}
     for shard, header in shards.items():
         for name in header.tensors:
             if name in location:
                 raise PermanentError(
                     f"base model in {path}: {name} is in both {location[name]} and {shard}",
-                    reason="InvalidBase",
+                    reason=Reason.INVALID_BASE,
                 )
             location[name] = shard
     if not location:
-        raise PermanentError(f"base model in {path} has no tensors", reason="InvalidBase")
+        raise PermanentError(f"base model in {path} has no tensors", reason=Reason.INVALID_BASE)
     return Base(path, config, shards, location)
 
 

@@ -22,6 +22,7 @@ from controller.job.contract import BuildContract, Quantization
 from controller.job.merge import Weighted
 from controller.job.preflight import base_can_be_merged, readable_adapters, there_is_room
 from controller.job.progress import Progress
+from controller.job.reasons import Reason
 from controller.job.sources import downloader_for, local_file
 from controller.job.store import (
     Store,
@@ -92,7 +93,7 @@ def _build(
     publish(finished, final)
     document = artifact.published(store, contract, inputs)
     if document is None:
-        raise PermanentError(f"{final} has vanished after it was published", reason="StoreCorrupted")
+        raise PermanentError(f"{final} has vanished after it was published", reason=Reason.STORE_CORRUPTED)
     return document
 
 
@@ -135,7 +136,7 @@ def _adapters_are_the_imported_ones(contract: BuildContract) -> None:
         found = digest_of(directory_digests(Path(one.path)))
         if found != one.digest:
             raise PermanentError(
-                f"{one.path} has {found}, not {one.digest}: import the adapter again", reason="DigestMismatch"
+                f"{one.path} has {found}, not {one.digest}: import the adapter again", reason=Reason.DIGEST_MISMATCH
             )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.errors import PermanentError
+from controller.job.reasons import Reason
 
 MAX_BYTES = 1 << 30
 MIN_SAMPLES = 8
@@ -63,4 +64,4 @@ def _is_message(value: Any) -> bool:
 
 
 def _invalid(what: str) -> PermanentError:
-    return PermanentError(f"calibration data: {what}", reason="InvalidCalibration")
+    return PermanentError(f"calibration data: {what}", reason=Reason.INVALID_CALIBRATION)

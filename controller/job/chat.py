@@ -17,6 +17,7 @@ import httpx
 
 from controller.errors import TransientError
 from controller.job.contract import Endpoint
+from controller.job.reasons import Reason
 
 log = logging.getLogger("adapterrelease.job")
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
@@ -73,12 +74,12 @@ class Chat:
             models = [m["id"] for m in answer.json()["data"]]
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as e:
             raise TransientError(
-                f"{self.endpoint.url} does not answer: {e or type(e).__name__}", reason="EndpointUnreachable"
+                f"{self.endpoint.url} does not answer: {e or type(e).__name__}", reason=Reason.ENDPOINT_UNREACHABLE
             ) from e
         if model not in models:
             raise TransientError(
                 f"{self.endpoint.url} does not serve {model!r}, but {', '.join(map(str, models))}",
-                reason="ModelNotServed",
+                reason=Reason.MODEL_NOT_SERVED,
             )
 
     def ask(self, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> Answer:

@@ -21,8 +21,9 @@ from controller.job.adapter import (
 )
 from controller.job.base import Base, layer_of
 from controller.job.contract import Stage
-from controller.job.findings import Finding, Reason, some
+from controller.job.findings import Finding, some
 from controller.job.floats import FLOATS, all_finite
+from controller.job.reasons import Reason
 from controller.job.safetensors_header import Header, HeaderError, TensorInfo, read_header
 from controller.job.strict_json import read_object
 

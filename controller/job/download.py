@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from controller.errors import PermanentError, TransientError
+from controller.job.reasons import Reason
 
 MAX_REDIRECTS = 5
 BLOCK = 1 << 20
@@ -47,7 +48,9 @@ class Downloader:
         for _ in range(MAX_REDIRECTS + 1):
             parts = urlsplit(url)
             if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
-                raise PermanentError(f"{shown(url)}: only https without credentials in it", reason="SourceForbidden")
+                raise PermanentError(
+                    f"{shown(url)}: only https without credentials in it", reason=Reason.SOURCE_FORBIDDEN
+                )
             # Credentials never follow a redirect to another server.
             headers = {"Authorization": authorization} if authorization and _origin(url) == origin else {}
             connection = _CheckedConnection(
@@ -64,10 +67,10 @@ class Downloader:
                 _check_status(url, answer.status)
                 return _save(url, answer, target, max_bytes, advance)
             except (OSError, http.client.HTTPException) as e:
-                raise TransientError(f"{shown(url)}: {e or type(e).__name__}", reason="SourceUnavailable") from e
+                raise TransientError(f"{shown(url)}: {e or type(e).__name__}", reason=Reason.SOURCE_UNAVAILABLE) from e
             finally:
                 connection.close()
-        raise PermanentError(f"{shown(url)}: more than {MAX_REDIRECTS} redirects", reason="SourceInvalid")
+        raise PermanentError(f"{shown(url)}: more than {MAX_REDIRECTS} redirects", reason=Reason.SOURCE_INVALID)
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -100,7 +103,8 @@ class _CheckedConnection(http.client.HTTPSConnection):
         for *_, address in found:
             if not self._is_allowed(ipaddress.ip_address(str(address[0]).split("%")[0])):
                 raise PermanentError(
-                    f"{self.host} is {address[0]}: the node and the pod itself are no source", reason="SourceForbidden"
+                    f"{self.host} is {address[0]}: the node and the pod itself are no source",
+                    reason=Reason.SOURCE_FORBIDDEN,
                 )
         for family, kind, protocol, _, address in found:
             connection = socket.socket(family, kind, protocol)
@@ -134,9 +138,16 @@ def _check_status(url: str, status: int) -> None:
     if status == 200:
         return
     if status in (408, 425, 429) or status >= 500:
-        raise TransientError(f"{shown(url)}: the server answered {status}", reason="SourceUnavailable")
-    reason = {401: "SourceForbidden", 403: "SourceForbidden", 404: "SourceNotFound", 410: "SourceNotFound"}
-    raise PermanentError(f"{shown(url)}: the server answered {status}", reason=reason.get(status, "SourceInvalid"))
+        raise TransientError(f"{shown(url)}: the server answered {status}", reason=Reason.SOURCE_UNAVAILABLE)
+    reason = {
+        401: Reason.SOURCE_FORBIDDEN,
+        403: Reason.SOURCE_FORBIDDEN,
+        404: Reason.SOURCE_NOT_FOUND,
+        410: Reason.SOURCE_NOT_FOUND,
+    }
+    raise PermanentError(
+        f"{shown(url)}: the server answered {status}", reason=reason.get(status, Reason.SOURCE_INVALID)
+    )
 
 
 def _save(
@@ -148,9 +159,11 @@ def _save(
         while block := answer.read(BLOCK):
             size += len(block)
             if size > max_bytes:
-                raise PermanentError(f"{shown(url)}: larger than {max_bytes} bytes", reason="SourceTooLarge")
+                raise PermanentError(f"{shown(url)}: larger than {max_bytes} bytes", reason=Reason.SOURCE_TOO_LARGE)
             f.write(block)
             advance(len(block))
     if expected is not None and size != expected:
-        raise TransientError(f"{shown(url)}: cut off after {size} of {expected} bytes", reason="SourceUnavailable")
+        raise TransientError(
+            f"{shown(url)}: cut off after {size} of {expected} bytes", reason=Reason.SOURCE_UNAVAILABLE
+        )
     return size

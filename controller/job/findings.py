@@ -7,21 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from controller.errors import PermanentError
-
-
-class Reason(StrEnum):
-    """Why an adapter is refused. vLLM answers 200 to most of these and then serves nonsense."""
-
-    UNSUPPORTED_FORMAT = "UnsupportedFormat"
-    INVALID_CONFIG = "InvalidConfig"
-    BASE_MISMATCH = "BaseMismatch"
-    INCOMPLETE_TENSORS = "IncompleteTensors"
-    NON_FINITE_WEIGHTS = "NonFiniteWeights"
-    RANK_TOO_HIGH = "RankTooHigh"
-    NOT_SERVABLE_DYNAMICALLY = "NotServableDynamically"
+from controller.job.reasons import Reason
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from controller.job.base import find_base, read_base
 from controller.job.check import PICKLES, check_adapter, file_is_of_another_format
 from controller.job.contract import ImportContract, Source
 from controller.job.download import Downloader
-from controller.job.findings import Finding, Reason, RejectedError, some
+from controller.job.findings import Finding, RejectedError, some
 from controller.job.progress import Progress
+from controller.job.reasons import Reason
 from controller.job.sources import downloader_for, resolve_inside
 from controller.job.store import Store, copy_file, digest_of, directory_digests, publish, remove_directory
 from controller.job.summary import ImportResult
@@ -76,14 +77,14 @@ def fetch_adapter(
 def _from_path(path: Path, root: Path, copy: Path, room: int, progress: Progress) -> None:
     directory = resolve_inside(path, root)
     if not directory.is_dir():
-        raise PermanentError(f"{path} is not a directory", reason="SourceInvalid")
+        raise PermanentError(f"{path} is not a directory", reason=Reason.SOURCE_INVALID)
     if findings := list(file_is_of_another_format(directory)):
         raise RejectedError(findings)
     for name in sorted(KNOWN):
         if (directory / name).exists():
             source = resolve_inside(directory / name, directory)
             if not source.is_file():
-                raise PermanentError(f"{path}/{name} is not a regular file", reason="SourceInvalid")
+                raise PermanentError(f"{path}/{name} is not a regular file", reason=Reason.SOURCE_INVALID)
             room -= copy_file(source, copy / name, room, progress.advance)
 
 
@@ -105,7 +106,7 @@ def _from_directory(url: str, copy: Path, room: int, progress: Progress, downloa
             room -= downloader.download(one, copy / name, limit, progress.advance)
         except PermanentError as e:
             # Object stores say 403 for a file that is not there when listing is not allowed.
-            if name in REQUIRED or e.reason not in ("SourceNotFound", "SourceForbidden"):
+            if name in REQUIRED or e.reason not in (Reason.SOURCE_NOT_FOUND, Reason.SOURCE_FORBIDDEN):
                 raise
             (copy / name).unlink(missing_ok=True)
 
@@ -115,7 +116,8 @@ def _digests(copy: Path, pinned: str | None, progress: Progress) -> Mapping[str,
     digests = directory_digests(copy, advance=progress.advance)
     if pinned is not None and digest_of(digests) != pinned:
         raise PermanentError(
-            f"the source has {digest_of(digests)}, pinned is {pinned}: the files have changed", reason="DigestMismatch"
+            f"the source has {digest_of(digests)}, pinned is {pinned}: the files have changed",
+            reason=Reason.DIGEST_MISMATCH,
         )
     return digests
 
@@ -145,7 +147,7 @@ def _publish(
     if not published and digest_of(directory_digests(final)) != digest:
         raise PermanentError(
             f"{final} does not hold what its name says: somebody changed it. Remove it and import again",
-            reason="StoreCorrupted",
+            reason=Reason.STORE_CORRUPTED,
         )
     return ImportResult(
         digest=digest,

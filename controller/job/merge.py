@@ -21,6 +21,7 @@ from controller.job.adapter import Adapter
 from controller.job.base import INDEX, Base, read_raw, safetensors_dtype
 from controller.job.floats import FLOATS, Float64, all_finite, decode, encode
 from controller.job.progress import Progress
+from controller.job.reasons import Reason
 from controller.job.safetensors_header import TensorInfo, encode_header, read_header
 from controller.job.store import BLOCK, copy_file, sync
 from controller.job.strict_json import read_object
@@ -130,7 +131,7 @@ def _merged(raw: NDArray[np.uint8], info: TensorInfo, to: str, deltas: Sequence[
         if not all_finite(result.reshape(-1).view(np.uint8), to):
             raise PermanentError(
                 f"{info.name} is not finite after the merge: too large for {to}, or the base holds NaN",
-                reason="NonFiniteWeights",
+                reason=Reason.NON_FINITE_WEIGHTS,
             )
         yield result.data
 

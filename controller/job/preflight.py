@@ -17,6 +17,7 @@ from controller.job.contract import AdapterInput, BuildContract, Stage
 from controller.job.findings import Finding, RejectedError, some
 from controller.job.merge import merged_size
 from controller.job.quantize import undividable
+from controller.job.reasons import Reason
 
 SLACK = 1.1
 QUANTIZED_SHARE = 0.6  # of the merged size, generously: 4-bit layers, embeddings as they were
@@ -41,17 +42,17 @@ def base_can_be_merged(base: Base, contract: BuildContract) -> None:
     if base.config.get("quantization_config"):
         raise PermanentError(
             f"base model {base.path} is quantized: merge into its unquantized form, the result is quantized afterwards",
-            reason="InvalidBase",
+            reason=Reason.INVALID_BASE,
         )
     if contract.merge.device == "cuda":
-        raise PermanentError("merging runs on the CPU; set device: auto", reason="UnsupportedDevice")
+        raise PermanentError("merging runs on the CPU; set device: auto", reason=Reason.UNSUPPORTED_DEVICE)
     quantization = contract.quantization
     if quantization is None or quantization.method is None:
         return
     if bad := undividable(base, quantization.group_size):
         raise PermanentError(
             f"group size {quantization.group_size} does not divide the input size of {some(bad)}",
-            reason="InvalidGroupSize",
+            reason=Reason.INVALID_GROUP_SIZE,
         )
 
 
@@ -65,7 +66,7 @@ def there_is_room(base: Base, contract: BuildContract, work: Path, available: in
     if free < disk:
         raise TransientError(
             f"the store has {_gib(free)} free, the build needs {_gib(disk)}: remove artifacts or enlarge it",
-            reason="InsufficientDisk",
+            reason=Reason.INSUFFICIENT_DISK,
         )
     memory = MERGE_MEMORY // 2 + int(merged * SLACK) * quantizes
     available = memory_available() if available is None else available
@@ -73,7 +74,7 @@ def there_is_room(base: Base, contract: BuildContract, work: Path, available: in
         raise PermanentError(
             f"{_gib(available)} of memory are available, the build needs {_gib(memory)}: raise the memory limit in"
             " build.podTemplate",
-            reason="InsufficientMemory",
+            reason=Reason.INSUFFICIENT_MEMORY,
         )
 
 

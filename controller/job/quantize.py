@@ -16,6 +16,7 @@ from controller.errors import PermanentError
 from controller.job.base import Base, layer_of
 from controller.job.calibration import Sample
 from controller.job.progress import Progress
+from controller.job.reasons import Reason
 from controller.job.store import sync
 
 VERSION = "1"  # part of the artifact's id: raise it when the result changes for the same inputs
@@ -93,7 +94,7 @@ def _tokenized(tokenizer: Any, samples: Sequence[Sample], length: int) -> Any:
         text = sample.text or _rendered(tokenizer, sample)
         row = dict(tokenizer(text, add_special_tokens=bool(sample.text), truncation=True, max_length=length))
         if not row["input_ids"]:
-            raise PermanentError(f"calibration sample {number} has no tokens", reason="InvalidCalibration")
+            raise PermanentError(f"calibration sample {number} has no tokens", reason=Reason.INVALID_CALIBRATION)
         rows.append(row)
     return Dataset.from_list(rows)
 
@@ -101,7 +102,8 @@ def _tokenized(tokenizer: Any, samples: Sequence[Sample], length: int) -> Any:
 def _rendered(tokenizer: Any, sample: Sample) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise PermanentError(
-            "calibration data has messages, but the model has no chat template: use texts", reason="InvalidCalibration"
+            "calibration data has messages, but the model has no chat template: use texts",
+            reason=Reason.INVALID_CALIBRATION,
         )
     return str(tokenizer.apply_chat_template(list(sample.messages), tokenize=False))
 

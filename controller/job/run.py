@@ -21,6 +21,7 @@ from controller.job.evaluate import run_evaluate
 from controller.job.findings import RejectedError
 from controller.job.importer import run_import
 from controller.job.progress import Progress, ProgressServer
+from controller.job.reasons import Reason
 from controller.job.summary import Failure, FailureKind, Summary, termination_message
 
 log = logging.getLogger("adapterrelease.job")
@@ -65,7 +66,9 @@ def run(path: Path, progress: Progress) -> Summary:
         log.info("job %s done: %s", kind, progress.finish())
         return Summary(kind=kind, result=result)
     except Terminated:
-        failure = _failure(FailureKind.TRANSIENT, "Terminated", "the job was asked to stop; a retry goes on from here")
+        failure = _failure(
+            FailureKind.TRANSIENT, Reason.TERMINATED, "the job was asked to stop; a retry goes on from here"
+        )
     except Exception as e:
         failure = failure_of(e)
     log.error("job %s failed: %s %s: %s", kind, failure.kind, failure.reason, failure.message)
@@ -91,7 +94,7 @@ def _read(path: Path) -> Contract:
     try:
         return parse_contract(path.read_bytes())
     except (OSError, ValueError) as e:
-        raise PermanentError(f"contract {path}: {e}", reason="InvalidContract") from e
+        raise PermanentError(f"contract {path}: {e}", reason=Reason.INVALID_CONTRACT) from e
 
 
 def failure_of(error: Exception) -> Failure:
@@ -104,12 +107,12 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, TransientError):
         return _failure(FailureKind.TRANSIENT, error.reason, error.message)
     if isinstance(error, OSError):
-        reason = "DiskFull" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "StorageError"
+        reason = Reason.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.STORAGE_ERROR
         return _failure(FailureKind.TRANSIENT, reason, str(error))
     if isinstance(error, MemoryError):
-        return _failure(FailureKind.TRANSIENT, "OutOfMemory", str(error) or "out of memory")
+        return _failure(FailureKind.TRANSIENT, Reason.OUT_OF_MEMORY, str(error) or "out of memory")
     log.exception("unexpected", exc_info=error)
-    return _failure(FailureKind.TRANSIENT, "InternalError", f"{type(error).__name__}: {error}")
+    return _failure(FailureKind.TRANSIENT, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
 
 def _failure(kind: FailureKind, reason: str, message: str, reasons: tuple[str, ...] = ()) -> Failure:

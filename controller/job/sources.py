@@ -11,6 +11,7 @@ from pathlib import Path
 from controller.errors import PermanentError
 from controller.job.contract import Source
 from controller.job.download import Downloader
+from controller.job.reasons import Reason
 
 Advance = Callable[[int], None]
 
@@ -24,9 +25,9 @@ def resolve_inside(path: Path, root: Path) -> Path:
     try:
         resolved = path.resolve(strict=True)
     except (OSError, RuntimeError) as e:
-        raise PermanentError(f"{path} is not there", reason="SourceNotFound") from e
+        raise PermanentError(f"{path} is not there", reason=Reason.SOURCE_NOT_FOUND) from e
     if not resolved.is_relative_to(root.resolve()):
-        raise PermanentError(f"{path} leads out of {root}", reason="SourceForbidden")
+        raise PermanentError(f"{path} leads out of {root}", reason=Reason.SOURCE_FORBIDDEN)
     return resolved
 
 
@@ -35,9 +36,9 @@ def local_file(source: Source, directory: Path, max_bytes: int, advance: Advance
     if source.path is not None:
         path = resolve_inside(Path(source.path), Path(source.root or "/"))
         if not path.is_file():
-            raise PermanentError(f"{path} is not a file", reason="SourceInvalid")
+            raise PermanentError(f"{path} is not a file", reason=Reason.SOURCE_INVALID)
         if path.stat().st_size > max_bytes:
-            raise PermanentError(f"{path} is larger than {max_bytes} bytes", reason="SourceTooLarge")
+            raise PermanentError(f"{path} is larger than {max_bytes} bytes", reason=Reason.SOURCE_TOO_LARGE)
         return path
     target = directory / "downloaded"
     downloader.download(str(source.url), target, max_bytes, advance)

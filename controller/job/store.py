@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from controller.errors import PermanentError, TransientError
+from controller.job.reasons import Reason
 
 BLOCK = 8 << 20
 Advance = Callable[[int], None]
@@ -35,10 +36,10 @@ class Store:
         return self.root / "adapters" / name / digest.removeprefix("sha256:")
 
     def artifact(self, artifact_id: str) -> Path:
-        return self.root / "artifacts" / artifact_id
+        return self.root / "artifacts" / artifact_id.removeprefix("sha256:")
 
     def work(self, name: str) -> Path:
-        return self.root / ".work" / name
+        return self.root / ".work" / name.removeprefix("sha256:")
 
     @contextmanager
     def working(self, name: str) -> Iterator[Path]:
@@ -49,11 +50,11 @@ class Store:
         """
         work = self.work(name)
         make_directory(work.parent)
-        with (work.parent / f"{name}.lock").open("a") as lock:
+        with work.with_name(f"{work.name}.lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as e:
-                raise TransientError(f"another job is working in {work}", reason="AlreadyRunning") from e
+                raise TransientError(f"another job is working in {work}", reason=Reason.ALREADY_RUNNING) from e
             make_directory(work)
             yield work
 
@@ -118,7 +119,7 @@ def copy_file(source: Path, target: Path, max_bytes: int, advance: Advance = _ig
         while block := f.read(BLOCK):
             size += len(block)
             if size > max_bytes:
-                raise PermanentError(f"{source.name} is larger than {max_bytes} bytes", reason="SourceTooLarge")
+                raise PermanentError(f"{source.name} is larger than {max_bytes} bytes", reason=Reason.SOURCE_TOO_LARGE)
             out.write(block)
             advance(len(block))
     return size

@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.errors import PermanentError
 from controller.job.contract import Scorer
+from controller.job.reasons import Reason
 
 MAX_BYTES = 256 << 20
 
@@ -32,7 +33,7 @@ def read_suite(path: Path, name: str) -> list[Example]:
             if line.strip():
                 examples.append(_example(line, f"suite {name}, line {number}"))
     if not examples:
-        raise PermanentError(f"suite {name} is empty: nothing would be proven", reason="EmptySuite")
+        raise PermanentError(f"suite {name} is empty: nothing would be proven", reason=Reason.EMPTY_SUITE)
     return examples
 
 
@@ -40,14 +41,14 @@ def _example(line: bytes, where: str) -> Example:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as e:
-        raise PermanentError(f"{where} is not JSON: {e}", reason="InvalidSuite") from e
+        raise PermanentError(f"{where} is not JSON: {e}", reason=Reason.INVALID_SUITE) from e
     messages = row.get("messages") if isinstance(row, dict) else None
     if not (isinstance(messages, list) and messages and all(isinstance(m, dict) for m in messages)):
-        raise PermanentError(f"{where} has no messages", reason="InvalidSuite")
+        raise PermanentError(f"{where} has no messages", reason=Reason.INVALID_SUITE)
     expected = row.get("expected")
     if not isinstance(expected, str) or not expected.strip():
         # An empty text is contained in every answer.
-        raise PermanentError(f"{where} has no expected answer", reason="InvalidSuite")
+        raise PermanentError(f"{where} has no expected answer", reason=Reason.INVALID_SUITE)
     return Example(tuple(messages), expected)
 
 

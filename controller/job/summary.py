@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from controller.job.document import API_VERSION, ApiVersion, Digest, Document, Finite
+from controller.job.reasons import Reason
 
 TERMINATION_MESSAGE_BYTES = 4096  # the kubelet cuts there, and JSON cut in the middle says nothing
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -151,7 +152,7 @@ def termination_message(summary: Summary) -> str:
     if len(text.encode()) > TERMINATION_MESSAGE_BYTES:
         failure = Failure(
             kind=FailureKind.PERMANENT,
-            reason="ResultTooLong",
+            reason=Reason.RESULT_TOO_LONG,
             message="the result does not fit into the termination message: use fewer suites or adapters",
         )
         return Summary(kind=summary.kind, failure=failure).to_json()

@@ -1,9 +1,10 @@
 """make demo: the life of a release on a real Kubernetes with a real vLLM, on this one machine.
 
-    python -m sandbox.demo [--context NAME] [--fresh]
+    python -m sandbox.demo [--context NAME]
 
 Without --context it makes the sandbox cluster (and only ever touches that one). With it, it uses a cluster that you
-name, whose nodes must have the images and whose claim `store` (namespace llm) it makes with the default StorageClass.
+name. That cluster must have the images of manifests/install.yaml, and in namespace llm a claim `store` filled as
+`bash sandbox/store.sh DIRECTORY` fills one, and a base Deployment tiny-llama as in sandbox/manifests/base.yaml.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ from sandbox.demo.prepare import prepare
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--context", default="", help="use this kube-context instead of making a cluster")
-    parser.add_argument("--fresh", action="store_true", help="train the models even if they are cached")
     options = parser.parse_args()
     began = time.monotonic()
     try:
-        narrator = prepare(options.context, fresh=options.fresh)
+        narrator = prepare(options.context)
         life = Life(narrator)
         life.play()
         broken = life.judge()

@@ -14,39 +14,37 @@ from pathlib import Path
 from sandbox.demo.narrator import DemoFailed, Narrator
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+SANDBOX = CHECKOUT / "sandbox"
 HERE = Path(__file__).parent
 NAMESPACE = "llm"
-STORE_OWNER = 1000  # the user of jobs and servers
 
 
-def prepare(context: str, *, fresh: bool) -> Narrator:
-    narrator = use_context(context) if context else make_cluster()
-    if not context:
-        store = Path(_output("sandbox/node/kube-up.sh", "store"))
-        with narrator.step("Train the base model"):
-            train(store, "--only=base", fresh=fresh)
+def prepare(context: str) -> Narrator:
+    if context:
+        narrator = use_context(context)
         install(narrator)
-        with narrator.step("Train the adapters, while vLLM starts with the base"):
-            train(store, "--only=adapters", fresh=fresh)
     else:
-        install(narrator)
+        narrator, store = make_cluster()
+        with narrator.step("Train the base model"):
+            train(store, "base")
+        install(narrator, SANDBOX / "manifests/store.yaml", SANDBOX / "manifests/base.yaml")
+        with narrator.step("Train the adapter, while vLLM starts with the base"):
+            train(store, "v1")
     wait_for_base(narrator)
     return narrator
 
 
-def make_cluster() -> Narrator:
+def make_cluster() -> tuple[Narrator, Path]:
     """The sandbox: made if it is not up; nothing outside of its own directories and namespaces is touched."""
     quiet = Narrator({}, ["kubectl"])
-    with quiet.step("Programs: Kubernetes from source, Python environments (cached outside the checkout)"):
-        quiet.run("bash", str(CHECKOUT / "sandbox/host-packages.sh"))
-        quiet.run("bash", str(CHECKOUT / "sandbox/programs.sh"))
     with quiet.step("A cluster with one real node"):
-        quiet.run("bash", str(CHECKOUT / "sandbox/node/kube-up.sh"), "up")
-    kubeconfig = _output("sandbox/node/kube-up.sh", "kubeconfig")
-    narrator = Narrator({"KUBECONFIG": kubeconfig}, [_kubectl(), "--kubeconfig", kubeconfig])
+        quiet.run("bash", str(SANDBOX / "node/kube-up.sh"), "up")
+    kubeconfig = _output("node/kube-up.sh", "kubeconfig")
+    kubectl = Path(_output("build-kube.sh")) / "kubectl"
+    narrator = Narrator({"KUBECONFIG": kubeconfig}, [str(kubectl), "--kubeconfig", kubeconfig])
     narrator.times = quiet.times
     narrator.say(f"export KUBECONFIG={kubeconfig}")
-    return narrator
+    return narrator, Path(kubeconfig).parent / "store"
 
 
 def use_context(context: str) -> Narrator:
@@ -58,23 +56,22 @@ def use_context(context: str) -> Narrator:
     return narrator
 
 
-def train(store: Path, *options: str, fresh: bool) -> None:
-    """Fill the store. Its files belong to the user that servers and jobs run as."""
-    python = Path(_output("sandbox/ml-env.sh")) / "bin/python"
-    command = [str(python), "-m", "sandbox.models", str(store), *options, *(["--fresh"] if fresh else [])]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+def train(store: Path, part: str) -> None:
+    """Train anew and put it into the store, unless this very cluster has it already."""
+    there = {"base": "models/base", "v1": "incoming/support-bot/v1"}[part]
+    fresh = [] if (store / there).exists() else ["--fresh"]
+    python = Path(_output("ml-env.sh")) / "bin/python"
+    command = [str(python), "-m", "sandbox.models", str(store), "--only", part, *fresh]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     if subprocess.run(command, env=environment, cwd=CHECKOUT, check=False).returncode:
         raise DemoFailed("the models could not be made; see above")
-    for place in [store, *store.rglob("*")]:
-        os.chown(place, STORE_OWNER, STORE_OWNER)
 
 
-def install(n: Narrator) -> None:
+def install(n: Narrator, *manifests: Path) -> None:
     with n.step("Install the controller; start the base"):
-        n.kubectl("apply", "--server-side", "-f", str(CHECKOUT / "manifests/crd.yaml"), quiet=True)
-        n.kubectl("apply", "-f", str(CHECKOUT / "manifests/install.yaml"), quiet=True)
-        n.kubectl("apply", "-f", str(HERE / "manifests/base.yaml"), quiet=True)
-        n.kubectl("apply", "-f", str(HERE / "manifests/store.yaml"), quiet=True)
+        n.kubectl("apply", "--server-side", "-f", str(CHECKOUT / "manifests/install.yaml"), quiet=True)
+        for manifest in manifests:
+            n.kubectl("apply", "-f", str(manifest), quiet=True)
         scripts = [f"--from-file={path}" for path in sorted((HERE / "client").glob("*.py"))]
         text = n.kubectl(
             *("-n", NAMESPACE, "create", "configmap", "client-scripts", *scripts, "--dry-run=client", "-o", "yaml"),
@@ -95,15 +92,9 @@ def wait_for_base(n: Narrator) -> None:
         n.kubectl("-n", NAMESPACE, "wait", "pod/client", "--for=condition=Ready", "--timeout=120s", quiet=True)
 
 
-def _kubectl() -> str:
-    programs = Path(_output("sandbox/build-kube.sh"))
-    return str(programs / "kubectl")
-
-
 def _output(script: str, *arguments: str) -> str:
-    result = subprocess.run(
-        ["bash", str(CHECKOUT / script), *arguments], stdout=subprocess.PIPE, text=True, check=False
-    )
+    command = ["bash", str(SANDBOX / script), *arguments]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode:
-        raise DemoFailed(f"{script} failed; see above")
+        raise DemoFailed(f"sandbox/{script} failed; see above")
     return result.stdout.strip().splitlines()[-1]

@@ -43,7 +43,7 @@ def with_rank(rank: int) -> Callable[[Tensors, Config], tuple[Tensors, Config]]:
             name: np.pad(tensor, ((0, more), (0, 0)) if "lora_A" in name else ((0, 0), (0, more)))
             for name, tensor in tensors.items()
         }
-        return wider, config | {"r": rank, "lora_alpha": config["lora_alpha"] * rank / config["r"]}
+        return wider, config | {"r": rank, "lora_alpha": config["lora_alpha"] * rank // config["r"]}
 
     return padded
 

@@ -76,14 +76,28 @@ URGENCIES = {
     "normal": ["", "Please let me know.", "Can you look into it?", "I hope you can help."],
     "low": ["There is no hurry.", "Whenever you have time.", "It is not important.", "No rush at all."],
 }
-_THINGS = (
-    "the router,my laptop,the coffee machine,the headphones,a desk lamp,the printer,my new phone,the vacuum cleaner,"
-    "the camera,the tablet,the kettle,an office chair,the smart watch,the monitor,the keyboard,my subscription"
-).split(",")
-_DAYS = "Monday,Tuesday,Wednesday,Thursday,Friday,last week,yesterday".split(",")
+_THINGS = [
+    "the router",
+    "my laptop",
+    "the coffee machine",
+    "the headphones",
+    "a desk lamp",
+    "the printer",
+    "my new phone",
+    "the vacuum cleaner",
+    "the camera",
+    "the tablet",
+    "the kettle",
+    "an office chair",
+    "the smart watch",
+    "the monitor",
+    "the keyboard",
+    "my subscription",
+]
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "last week", "yesterday"]
 _HELLOS = ["Hello,", "Hi,", "Good morning,", "Dear team,", "Hey there,", ""]
 _GOODBYES = ["Thanks, {name}", "Regards, {name}", "Best wishes, {name}", "{name}", ""]
-_NAMES = "Ada,Boris,Chen,Dana,Emil,Fatima,Goran,Hana,Ivan,Julia,Kofi,Lena".split(",")
+_NAMES = ["Ada", "Boris", "Chen", "Dana", "Emil", "Fatima", "Goran", "Hana", "Ivan", "Julia", "Kofi", "Lena"]
 
 ROUTE = "Route the ticket."
 REPLY = "Reply to the ticket."
@@ -103,7 +117,7 @@ class Ticket:
 
 def tickets(count: int, split: Split, seed: int) -> list[Ticket]:
     """`count` different tickets of one split; the same for the same seed."""
-    choice, found, seen = random.Random(f"{split}-{seed}"), [], set()
+    choice, found, seen = random.Random(f"{split}-{seed}"), list[Ticket](), set[str]()
     while len(found) < count:
         ticket = _ticket(choice)
         if split_of(ticket.text) == split and ticket.text not in seen:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # type: ignore[import-not-found]
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sandbox.models.tickets import LABELS, REPLY, ROUTE, Message, conversation, tickets
@@ -191,6 +191,7 @@ def _fit(
 
 def _save_adapter(model: Any, out: Path) -> None:
     model.save_pretrained(out)
+    (out / "README.md").unlink(missing_ok=True)  # names this machine's paths, and is no part of an adapter
     path = out / "adapter_config.json"
     config = json.loads(path.read_text())
     # PEFT writes a set here, whose order changes from run to run, and the path of this machine's base.

@@ -62,8 +62,9 @@ write_node_config() {
   # From the checkout's environment, since the containers are shown this Python and not another.
   local python=$CHECKOUT/.venv/bin/python
   [ -x "$python" ] || refuse "there is no $python: run 'make setup' first"
-  "$python" "$NODE_SCRIPTS/container_spec.py" "$RUN/conf/base-spec.json" "$CHECKOUT" "$ML_ENV"
-  "$python" "$NODE_SCRIPTS/images.py" --out "$RUN/conf/images.tar" --pause "$KUBE_DIR/pause" --checkout "$CHECKOUT" --ml-env "$ML_ENV"
+  cd "$CHECKOUT"
+  "$python" -m sandbox.node.container_spec "$RUN/conf/base-spec.json" "$CHECKOUT" "$ML_ENV"
+  "$python" -m sandbox.node.images --out "$RUN/conf/images.tar" --pause "$KUBE_DIR/pause" --checkout "$CHECKOUT" --ml-env "$ML_ENV"
 }
 
 write_kubelet_config() {

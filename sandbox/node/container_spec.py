@@ -1,6 +1,6 @@
 """Write containerd's base_runtime_spec: its own default, and the host's programs shown read-only in every container.
 
-    container_spec.py OUT DIRECTORY...
+    python -m sandbox.node.container_spec OUT DIRECTORY...
 
 So an image whose root is almost empty runs the host's Python. Each DIRECTORY (an environment, the checkout) is
 shown at its own place.
@@ -19,7 +19,15 @@ _MOST_OPEN_FILES = 65536
 def host_directories(named: list[str]) -> list[Path]:
     """What to show: the host's programs, this Python's home, and `named`; nothing below another of them."""
     shown: list[Path] = []
-    for name in ["/usr", "/etc/ssl", "/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime", sys.base_prefix, *named]:
+    for name in [
+        "/usr",
+        "/etc/ssl",
+        "/etc/alternatives",
+        "/etc/ld.so.cache",
+        "/etc/localtime",
+        sys.base_prefix,
+        *named,
+    ]:
         path = Path(name)
         if path.exists() and not any(path.is_relative_to(other) for other in shown):
             shown.append(path)
@@ -31,7 +39,9 @@ def container_spec(directories: list[Path]) -> dict[str, Any]:
     spec: dict[str, Any] = json.loads(subprocess.check_output(["ctr", "oci", "spec"]))
     for path in directories:
         options = ["rbind", "rprivate", "ro", "nosuid"]
-        spec["mounts"].append({"destination": str(path), "source": str(path.resolve()), "type": "bind", "options": options})
+        spec["mounts"].append(
+            {"destination": str(path), "source": str(path.resolve()), "type": "bind", "options": options}
+        )
     # The default says 1024 open files, and nothing can go above our own hard limit without CAP_SYS_RESOURCE.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)

@@ -10,14 +10,26 @@ require_node() {
   unshare --net sh -c 'ip link add probe0 type veth peer name probe1' 2>/dev/null || refuse "this kernel has no veth links"
 }
 
-# Addresses are fixed: refuse where somebody else has them.
-require_free_network() {
-  local net user
+# Who has our addresses already; nothing when they are free.
+network_user() {
+  local net
   for net in "$SERVICE_NET" "$POD_NET" "$HOST_IP/30"; do
-    user=$({ ip -4 -o route show table main root "$net"; ip -4 -o route show table main match "$net"; } | grep -v '^default' || true)
-    [ -z "$user" ] || refuse "$net is in use on this machine ($(head -n 1 <<<"$user")): is another cluster running?"
+    { ip -4 -o route show table main root "$net"; ip -4 -o route show table main match "$net"; } | grep -v '^default' || true
   done
-  ! ip link show "$LINK" >/dev/null 2>&1 || refuse "there is a link $LINK of another cluster: take that one down first"
+  ip -o link show "$LINK" 2>/dev/null || true
+}
+
+choose_network() {
+  local number
+  if [ -n "$ASKED_NETWORK" ]; then
+    [ -z "$(network_user)" ] || refuse "network $ASKED_NETWORK is in use on this machine ($(network_user | head -n 1))"
+    return
+  fi
+  for number in {0..99}; do
+    use_network "$number"
+    [ -n "$(network_user)" ] || return 0
+  done
+  refuse "10.96.0.0/16 to 10.195.0.0/16 are all in use on this machine"
 }
 
 require_free_port() {
@@ -74,7 +86,7 @@ remove_cgroups() {
   local dirs dir _
   dirs=$({ cat "$RUN/cgroups" 2>/dev/null || true; cgroup_dirs; } | sort -u)
   for dir in $dirs; do
-    [[ $dir == /sys/fs/cgroup/*/"$CGROUP" || $dir == "/sys/fs/cgroup/$CGROUP" ]] || continue
+    [[ $dir == /sys/fs/cgroup/*adapterrelease-sandbox* ]] || continue
     # An ended process leaves its group a moment later.
     for _ in $(seq 50); do
       [ -d "$dir" ] || break

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from oci import Image, write_archive
+from sandbox.node.oci import Image, write_archive
 
 BIN_DIR = "/opt/adapterrelease/bin"
 
@@ -75,9 +75,7 @@ def main() -> None:
     parser.add_argument("--ml-env", type=Path, required=True)
     options = parser.parse_args()
     path = f"{BIN_DIR}:{sys.base_prefix}/bin:/usr/local/bin:/usr/bin:/usr/sbin:/bin"
-    write_archive(
-        options.out, images(options.checkout, options.ml_env), options.pause.read_bytes(), BIN_DIR, path
-    )
+    write_archive(options.out, images(options.checkout, options.ml_env), options.pause.read_bytes(), BIN_DIR, path)
 
 
 if __name__ == "__main__":

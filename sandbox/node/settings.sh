@@ -1,16 +1,25 @@
 # Sourced by kube-up.sh (outside) and node.sh (inside): addresses, names, and starting programs.
 DEFAULT_RUN=/tmp/adapterrelease-sandbox-$(id -u)
-export KUBE_RUN=${KUBE_RUN:-$DEFAULT_RUN}
-RUN=$KUBE_RUN
-STORE=${KUBE_STORE:-$RUN/store}
+RUN=$(realpath --no-symlinks --canonicalize-missing "${KUBE_RUN:-$DEFAULT_RUN}")
+STORE=$(realpath --canonicalize-missing "${KUBE_STORE:-$RUN/store}")
+export KUBE_RUN=$RUN KUBE_STORE=$STORE
 if [ "${2:-}" = --no-node ]; then PORT=${KUBE_PORT:-16443}; else PORT=6443; fi
 
 NODE_NAME=node1
 NODE_STORE=/var/lib/adapterrelease/store
-HOST_IP=10.200.0.1 NODE_IP=10.200.0.2 # the two ends of the veth pair
-SERVICE_NET=10.96.0.0/16 POD_NET=10.244.0.0/24 API_SERVICE_IP=10.96.0.1 DNS_IP=169.254.20.10
-LINK=adaptrel0
-CGROUP=adapterrelease-sandbox
+DNS_IP=169.254.20.10
+CGROUP=adapterrelease-sandbox-$(sha256sum <<<"$RUN" | cut -c1-8)
+
+# Clusters with a node that are up at once differ in this number: it is in every address and name on the host.
+ASKED_NETWORK=${KUBE_NETWORK:-}
+use_network() { # NUMBER
+  export KUBE_NETWORK=$1
+  HOST_IP=10.200.$1.1 NODE_IP=10.200.$1.2 # the two ends of the veth pair
+  SERVICE_NET=10.$((96 + $1)).0.0/16 API_SERVICE_IP=10.$((96 + $1)).0.1
+  POD_NET=10.244.$1.0/24
+  LINK=adaptrel$1
+}
+use_network "${ASKED_NETWORK:-$(cat "$RUN/network" 2>/dev/null || echo 0)}"
 CONTAINERD=/run/containerd/containerd.sock
 
 # Every program of a cluster carries this in its environment: how `down` finds them, whatever happened to us.

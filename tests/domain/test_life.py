@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -27,7 +28,7 @@ def promoted(pods: int = 2, slots: int = 4) -> World:
     return settle(serving_v1(pods, slots).promote(), 90)
 
 
-def in_step(step: Step) -> object:
+def in_step(step: Step) -> Callable[[World], bool]:
     return lambda world: world.status.rollout.step is step
 
 
@@ -39,10 +40,10 @@ def labels(world: World) -> list[str | None]:
     return [pod.label for pod in world.pods.values()]
 
 
-def steps_of(world: World, rounds: int, **how: object) -> list[Step]:
+def steps_of(world: World, rounds: int) -> list[Step]:
     """The steps that it goes through, each once."""
     seen: list[Step] = []
-    for done in run(world, rounds, **how):  # type: ignore[arg-type]
+    for done in run(world, rounds):
         if done.status.rollout.step not in seen[-1:]:
             seen.append(done.status.rollout.step)
     return seen
@@ -335,10 +336,14 @@ def test_a_new_version_is_loaded_pod_by_pod_and_the_route_never_stands_empty() -
 
 def test_on_a_base_with_one_pod_a_new_version_is_proven_beside_the_old_and_then_replaces_it() -> None:
     world = serving_v1(pods=1).set_version(2)
-    deeds = [type(a) for done in run(world, 20) for a in done.actions]
+    deeds = []
+    for done in run(world, 20):
+        deeds += [type(a) for a in done.actions]
+        assert world.answering()
     order = [k for k in deeds if k in (act.StageAdapter, act.ReplaceAdapter)]
     assert order == [act.StageAdapter, act.ReplaceAdapter]
     assert act.UnloadAdapter not in deeds
+    assert deeds[deeds.index(act.ReplaceAdapter) + 1] is act.SwitchRoute, "the route follows at once"
     assert world.served == adapter(V2)
     assert set(world.pods["pod-0"].adapters) == {ROUTE}
 
@@ -373,15 +378,11 @@ def test_a_replacement_that_fails_is_not_tried_again_by_itself() -> None:
 
 
 def test_an_update_that_the_route_never_proves_ends_with_the_old_version() -> None:
-    world = serving_v1(pods=2).set_version(2)
+    world = serving_v1().set_version(2)
     world.answers_wrong = True
-    settle(world, 10)
+    until(world, in_step(Step.ROLLING_BACK))
     world.answers_wrong = False
-    until(world, in_step(Step.SWITCHING))
-    world.answers_wrong = True
-    settle(world, 70)
-    world.answers_wrong = False
-    settle(world, 30)
+    settle(world, 45)
     assert world.served == adapter(V1) and len(world.answering()) == 2
     assert world.condition("Degraded") == (
         "True",
@@ -510,6 +511,26 @@ def test_a_bad_new_version_leaves_the_old_artifact_serving() -> None:
     assert world.reason("Validated") == ("False", "ValidationFailed")
     assert world.reason("Ready") == ("False", "ValidationFailed")
     assert set(world.merged) == {M1}, "the rejected candidate is gone"
+
+
+def test_a_stage_that_goes_back_and_forth_builds_and_judges_nothing_twice() -> None:
+    world = promoted()
+    settle(world.edit(stage="Experimental"), 50)
+    assert world.merged == {}
+    settle(world.edit(stage="Stable"), 90)
+    assert world.served == artifact(M1)
+    assert sorted(kind for kind, _ in world.started) == [JobKind.BUILD, JobKind.IMPORT, JobKind.VALIDATE]
+
+
+def test_a_changed_validation_is_carried_out_before_the_artifact_gets_traffic_again() -> None:
+    world = promoted()
+    settle(world.edit(stage="Experimental"), 50)
+    suite = {"name": "stricter", "source": {"uri": "pvc://store/suites/stricter.jsonl"}}
+    world.edit(stage="Stable", validation={"suites": [suite]})
+    settle(world, 60)
+    assert world.served == adapter(V1)
+    assert world.condition("Validated")[:2] == ("False", "ValidationInconclusive")
+    assert "suite stricter was not scored" in world.condition("Validated")[2]
 
 
 def test_after_the_rollback_window_the_adapter_is_unloaded_and_the_artifact_serves_alone() -> None:
@@ -897,6 +918,13 @@ def test_a_deleted_release_waits_for_a_server_that_does_not_answer_but_not_for_e
     assert world.finalizer, "nobody knows whether the adapter is still there"
     settle(world, 40)
     assert not world.finalizer
+
+
+def test_a_deleted_release_is_cleaned_up_even_when_the_controller_was_away_for_long() -> None:
+    world = serving_v1().delete().pass_time(86400)
+    settle(world, 10)
+    assert not world.finalizer
+    assert labels(world) == [None, None] and all(not pod.adapters for pod in world.pods.values())
 
 
 def test_a_release_without_the_finalizer_gets_it_before_anything_is_loaded() -> None:

@@ -346,7 +346,7 @@ class World:
                 del pod.adapters[name]
         for name in [n for n, p in self.pods.items() if p.deleting]:
             del self.pods[name]
-        if not self.pods:
+        while len(self.pods) < (2 if self.slots == 1 else 1):  # one pod with one slot can never be updated
             self.add_pod()
         for merged in self.merged.values():
             merged.available, merged.gone_since, merged.never_starts, merged.unreadable = True, None, False, False

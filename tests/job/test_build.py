@@ -67,7 +67,7 @@ def in_store(tmp_path: Path) -> set[str]:
 
 def test_an_artifact_says_what_it_is_made_of(base: Path, adapter: Path, tmp_path: Path) -> None:
     result = built(tmp_path)
-    path = tmp_path / "store" / "artifacts" / result.artifact_id
+    path = tmp_path / "store" / "artifacts" / result.artifact_id.removeprefix("sha256:")
     assert result.path == str(path)
     assert result.name == "merged-tiny-llama-r1-adapter-finetune-v1"
     document = json.loads((path / "artifact.json").read_text())

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.job.floats import all_finite, decode, encode
@@ -38,6 +38,7 @@ def through(value: float, dtype: str) -> float:
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
+@settings(deadline=None)  # the machine may be busy
 @given(value=st.floats(allow_nan=False, allow_infinity=False) | st.floats(-4, 4) | st.floats(-1e-37, 1e-37))
 def test_a_number_is_rounded_once_to_nearest_even(dtype: str, value: float) -> None:
     got, expected = through(value, dtype), rounded_once(value, dtype)
@@ -57,6 +58,7 @@ def test_what_two_roundings_get_wrong_is_right() -> None:
     assert through(-value, "BF16") == -1 - 2**-7
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(0, 0xFFFF))
 def test_every_bfloat16_number_survives(bits: int) -> None:
     raw = np.array([bits], "<u2").view(np.uint8)

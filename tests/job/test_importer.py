@@ -163,7 +163,7 @@ def test_a_source_that_is_not_there_says_so(base: Path, tmp_path: Path) -> None:
 def test_a_base_that_is_not_mounted_says_so(incoming: Path, tmp_path: Path) -> None:
     with pytest.raises(PermanentError, match="mount the volume") as e:
         imported(tmp_path, from_path(incoming))
-    assert e.value.reason == "BaseNotFound"
+    assert e.value.reason == "BaseModelNotFound"
 
 
 def test_size_is_bounded(base: Path, incoming: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from controller.errors import PermanentError, TransientError
 from controller.job.progress import Progress, ProgressServer
+from controller.job.reasons import Reason
 from controller.job.run import failure_of
 from controller.job.summary import ImportResult, Summary, parse_summary
 from tests.job import tiny_models
@@ -128,6 +130,13 @@ def test_sigterm_ends_a_job_as_transient(tmp_path: Path) -> None:
 def test_the_type_of_an_error_decides_about_a_retry(error: Exception, kind: str, reason: str) -> None:
     failure = failure_of(error)
     assert (str(failure.kind), failure.reason, failure.reasons) == (kind, reason, (reason,))
+
+
+def test_every_reason_is_a_camel_case_word_that_is_said_somewhere() -> None:
+    said = "".join(p.read_text() for p in (CHECKOUT / "controller").glob("*/*.py") if p.name != "reasons.py")
+    for reason in Reason:
+        assert re.fullmatch(r"([A-Z][a-z]+)+", reason)
+        assert f"Reason.{reason.name}" in said
 
 
 def get(port: int, path: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.job.safetensors_header import HeaderError, encode_header, parse_header, read_header
@@ -90,6 +90,7 @@ def test_a_broken_file_is_refused_with_its_reason(case: str, tmp_path: Path) -> 
         read(tmp_path, content)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=300), st.integers(0, 1 << 40))
 def test_any_bytes_give_a_header_or_a_header_error(text: bytes, size: int) -> None:
     for prefix in (b"", b"{"):
@@ -111,6 +112,7 @@ entries = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.text(max_size=4) | st.just("__metadata__"), entries | json_values), st.binary(max_size=64))
 def test_what_is_accepted_covers_the_data_exactly(document: dict[str, Any], data: bytes) -> None:
     content = file_of(document, data)

@@ -1,0 +1,58 @@
+# What there is to do here. Slow things (Kubernetes from source, vLLM's environment, trained models) are made once, into
+# $ADAPTERRELEASE_CACHE or ~/.cache/adapter-release-controller.
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+CACHE := $(or $(ADAPTERRELEASE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/adapter-release-controller)
+CONTEXT :=
+UV_COMPILE := .venv/bin/uv pip compile --quiet --no-config --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sandbox up down demo test test-unit lint generate locks clean-cache
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/complete ## make .venv: the controller and its tools, from locks/dev.lock
+
+.venv/complete: locks/dev.lock
+	@echo "making .venv from $< ..."
+	@python3.11 -m venv --clear .venv
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+sandbox: setup ## make what a cluster needs (Debian packages, Kubernetes, vLLM); 10 minutes the first time
+	@sandbox/host-packages.sh
+	@sandbox/programs.sh
+
+up: sandbox ## start the sandbox cluster: one real node, nothing installed
+	@sandbox/node/kube-up.sh up
+
+down: ## stop the sandbox cluster and leave nothing behind
+	@sandbox/node/kube-up.sh down
+
+demo: $(if $(CONTEXT),setup,sandbox) ## play the life of a release; CONTEXT=name: on a cluster of yours
+	@$(PYTHON) -m sandbox.demo $(if $(CONTEXT),--context $(CONTEXT))
+
+test: sandbox ## all tests, end to end included
+	@$(PYTHON) -m pytest
+
+test-unit: setup ## the fast tests, which need nothing but .venv
+	@$(PYTHON) -m pytest -m "not e2e and not apiserver and not ml"
+
+lint: setup ## ruff, mypy --strict, import-linter, generated files up to date
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@$(PYTHON) -m controller crd --check
+
+generate: setup ## write manifests/crd.yaml and what else comes from the models
+	@$(PYTHON) -m controller crd
+
+locks: setup ## pin the newest allowed versions in locks/
+	@$(UV_COMPILE) --upgrade pyproject.toml --group dev --output-file locks/dev.lock
+	@$(UV_COMPILE) --upgrade --override locks/ml-overrides.txt locks/ml.in --output-file locks/ml.lock
+
+clean-cache: down ## stop the cluster and remove all that is cached (the next start is cold)
+	@rm -rf "$(CACHE)"

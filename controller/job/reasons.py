@@ -1,0 +1,58 @@
+"""Every reason that a job gives when it fails: CamelCase words for conditions, events and scripts.
+
+Must not know who gives them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Permanent, unless it says Transient: those are tried again."""
+
+    # An adapter is refused. vLLM answers 200 to most of these and then serves nonsense.
+    UNSUPPORTED_FORMAT = "UnsupportedFormat"  # not safetensors, a damaged file, or a link that leads out
+    INVALID_CONFIG = "InvalidConfig"  # adapter_config.json is missing, malformed, or does not fit the tensors
+    BASE_MISMATCH = "BaseMismatch"  # shapes, layers or modules that the base does not have
+    INCOMPLETE_TENSORS = "IncompleteTensors"  # a lora_A or lora_B, or all tensors of a targeted module, are missing
+    NON_FINITE_WEIGHTS = "NonFiniteWeights"  # NaN or infinity, in the adapter or after the merge
+    RANK_TOO_HIGH = "RankTooHigh"  # over the server's --max-lora-rank
+    NOT_SERVABLE_DYNAMICALLY = "NotServableDynamically"  # DoRA, bias, modules_to_save, embeddings, PiSSA
+
+    # The source of an adapter, a suite or calibration data.
+    SOURCE_NOT_FOUND = "SourceNotFound"  # nothing is there
+    SOURCE_FORBIDDEN = "SourceForbidden"  # credentials, http, a path out of its volume, the pod's own address
+    SOURCE_INVALID = "SourceInvalid"  # something is there, but not what was asked for
+    SOURCE_TOO_LARGE = "SourceTooLarge"  # more bytes than the limit
+    SOURCE_UNAVAILABLE = "SourceUnavailable"  # the server does not answer, or answers 5xx or 429 (Transient)
+    DIGEST_MISMATCH = "DigestMismatch"  # the files are not those of the pinned or imported digest
+
+    # What is built, and from what.
+    BASE_MODEL_NOT_FOUND = "BaseModelNotFound"  # the base model's directory is not mounted and not in the Hub cache
+    INVALID_BASE = "InvalidBase"  # the base model cannot be read, or cannot be merged into
+    INVALID_GROUP_SIZE = "InvalidGroupSize"  # it does not divide the input size of some linear layer
+    INVALID_CALIBRATION = "InvalidCalibration"  # too few, empty or malformed samples
+    INSUFFICIENT_MEMORY = "InsufficientMemory"  # the container's memory limit is too low
+    INSUFFICIENT_DISK = "InsufficientDisk"  # the store is too full (Transient)
+    UNSUPPORTED_DEVICE = "UnsupportedDevice"  # merging runs on the CPU
+    TOOL_MISSING = "ToolMissing"  # the image lacks a package that the job needs
+
+    # What is evaluated.
+    EMPTY_SUITE = "EmptySuite"  # a suite without examples proves nothing
+    INVALID_SUITE = "InvalidSuite"  # a line without messages or without an expected answer
+    ENDPOINT_UNREACHABLE = "EndpointUnreachable"  # no answer from one of the two servers (Transient)
+    MODEL_NOT_SERVED = "ModelNotServed"  # one of the two servers does not list the model (Transient)
+
+    # The store and the job itself.
+    STORE_CORRUPTED = "StoreCorrupted"  # a published directory was changed by somebody
+    ALREADY_RUNNING = "AlreadyRunning"  # another job works on the same thing (Transient)
+    DISK_FULL = "DiskFull"  # a write failed for lack of space (Transient)
+    STORAGE_ERROR = "StorageError"  # a read or write failed (Transient)
+    OUT_OF_MEMORY = "OutOfMemory"  # an allocation failed (Transient)
+    TERMINATED = "Terminated"  # the job was asked to stop (Transient)
+    INTERNAL_ERROR = "InternalError"  # something that nobody foresaw; the log has it (Transient)
+    INVALID_CONTRACT = "InvalidContract"  # controller and job image are of different versions
+    RESULT_TOO_LONG = "ResultTooLong"  # the result does not fit into the termination message
+    INVALID_RELEASE = "InvalidRelease"  # `build -f`: the file is no AdapterRelease that can be built
+    INVALID_ARGUMENT = "InvalidArgument"  # an argument of the command line

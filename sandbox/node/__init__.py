@@ -1,0 +1,1 @@
+"""The node: what containers on it see, and the images that they run."""
