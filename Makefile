@@ -38,7 +38,7 @@ test: sandbox ## all tests, end to end included
 	@$(PYTHON) -m pytest
 
 test-unit: setup ## the fast tests, which need nothing but .venv
-	@$(PYTHON) -m pytest -m "not e2e and not apiserver and not ml"
+	@$(PYTHON) -m pytest -q -n 4 -m "not e2e and not apiserver and not ml"
 
 lint: setup ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check .

@@ -234,7 +234,7 @@ def mutated(tree: Path, mutation: Mutation) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--properties", action="store_true", help="run the state machine only")
     parser.add_argument("--only", type=int, help="one invariant")
     wanted = parser.parse_args()

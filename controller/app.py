@@ -72,10 +72,11 @@ class CrashPoint:
                 number = self._count
             if number == self._before:
                 self._kill()
-            result = call(*args, **kwargs)
-            if number == self._after:
-                self._kill()
-            return result
+            try:
+                return call(*args, **kwargs)
+            finally:  # also after a failure: the write may have happened
+                if number == self._after:
+                    self._kill()
 
         return counted
 

@@ -61,6 +61,8 @@ class Draft:
 
     def backend_rejection(self, backend_id: str) -> Rejected | None:
         """Why this artifact, or this version of the adapter, is not tried again while the spec stays as it is."""
+        if not self.rollout.rejected:
+            return None
         inputs = spec_inputs(self.seen.release)
         return next((r for r in self.rollout.rejected if r.id == backend_id and r.inputs == inputs), None)
 

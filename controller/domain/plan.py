@@ -116,11 +116,9 @@ def _notes(old: list[Condition], new: list[Condition]) -> tuple[Note, ...]:
 
 
 def _worth_an_event(condition: Condition) -> bool:
-    if condition.type in ("Ready", "Progressing"):
+    if condition.type in ("Ready", "Progressing", "Degraded"):
         return condition.status == "True"
-    if condition.type == "Degraded":
-        return condition.status == "True"
-    return condition.status != "Unknown" and condition.reason != "NotRequested"
+    return condition.status != "Unknown" and condition.reason not in ("NotRequested", "Pending")
 
 
 def _severity(condition: Condition) -> str:

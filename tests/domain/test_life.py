@@ -533,6 +533,15 @@ def test_a_changed_validation_is_carried_out_before_the_artifact_gets_traffic_ag
     assert "suite stricter was not scored" in world.condition("Validated")[2]
 
 
+def test_a_spec_change_that_has_nothing_to_do_with_it_does_not_turn_a_fail_into_a_pass() -> None:
+    world = until(serving_v1().promote(), in_step(Step.VALIDATING))
+    settle(world, 20, finish="bad")
+    rollout = world.builder.wire["spec"]["rollout"]
+    settle(world.edit(rollout=rollout | {"scaleDownDelay": "10s"}), 30)
+    assert world.served == adapter(V1)
+    assert world.reason("Validated") == ("False", "ValidationFailed")
+
+
 def test_after_the_rollback_window_the_adapter_is_unloaded_and_the_artifact_serves_alone() -> None:
     world = promoted()
     world.pass_time(3600)

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from controller.api.reasons import Reason
 from controller.api.status import BackendKind, Step
 from controller.domain.snapshot import JobState, Problem, hex_of
-from tests.domain.turns import Controller, quiet, settle
+from tests.domain.turns import Controller, come_to_rest, quiet, settle
 from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
 
 OUTCOMES = ["good", "good", "good", "bad", "nan", "empty", "errors", "no result", "fails"]
@@ -232,9 +232,9 @@ class Life(RuleBasedStateMachine):
             self._check_that_it_goes()
             return
         world.edit(rollback=None)
-        settle(world, rounds=150, tick=5)
+        come_to_rest(world)
         world.heal()
-        settle(world, rounds=60, tick=20)
+        come_to_rest(world)
         quiet(world)
         status = world.status
         assert status.rollout.step is Step.IDLE, f"still {status.rollout.step} after the cluster healed"

@@ -77,6 +77,17 @@ def settle(world: World, rounds: int = 60, tick: float = 1.0, finish: str = "goo
     return world
 
 
+def come_to_rest(world: World, rounds: int = 120, tick: float = 20.0) -> World:
+    """Let it work until nothing has changed for longer than any delay."""
+    still, before = 0, fingerprint(world)
+    for _ in run(world, rounds, tick):
+        after = fingerprint(world)
+        still, before = (still + 1 if after == before else 0), after
+        if still * tick > 120:
+            break
+    return world
+
+
 def until(world: World, happens: Callable[[World], Any], rounds: int = 200, **how: Any) -> World:
     """Let it work until something is the case."""
     for _ in run(world, rounds, **how):
@@ -100,4 +111,5 @@ def quiet(world: World) -> None:
 
 def fingerprint(world: World) -> str:
     """All that an action or a status write can change."""
-    return repr((world.status, world.pods, world.merged, sorted(world.jobs), world.selector, world.finalizer))
+    up = [(m.uid, m.available) for m in world.merged.values()]
+    return repr((world.status, world.pods, up, sorted(world.jobs), world.selector, world.finalizer))

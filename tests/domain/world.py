@@ -100,6 +100,7 @@ class World:
     def __init__(self, pods: int = 2, slots: int = 4) -> None:
         self.now = T0
         self.builder = release()
+        self._written: AdapterRelease | None = None  # what the builder made; anew after each edit
         self.version = 1
         self.generation = 1
         self.revision = 1
@@ -128,16 +129,20 @@ class World:
 
     # -- the user
     def release(self) -> AdapterRelease:
-        self.builder.metadata(
-            generation=self.generation,
-            resourceVersion=str(self.revision),
-            finalizers=[FINALIZER] if self.finalizer else [],
-            deletionTimestamp=self.deleted_at,
-        )
-        return self.builder.build().model_copy(update={"status": self.status})
+        written = self._written or self.builder.build()
+        self._written = written
+        changed: dict[str, Any] = {
+            "generation": self.generation,
+            "resource_version": str(self.revision),
+            "finalizers": [FINALIZER] if self.finalizer else [],
+            "deletion_timestamp": self.deleted_at,
+        }
+        metadata = written.metadata.model_copy(update=changed)
+        return written.model_copy(update={"metadata": metadata, "status": self.status})
 
     def edit(self, **spec: Any) -> World:
         self.builder.spec(**spec)
+        self._written = None
         self.generation += 1
         self.revision += 1
         return self
@@ -152,6 +157,7 @@ class World:
 
     def annotate(self, **annotations: str) -> World:
         self.builder.metadata(annotations={f"adapterrelease.dev/{k}": v for k, v in annotations.items()})
+        self._written = None
         self.revision += 1
         return self
 

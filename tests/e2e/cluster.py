@@ -38,7 +38,7 @@ class Cluster:
         self.store = store
         self.client = KubeClient.from_config(str(kubeconfig), user_agent="tests")
         self.http = httpx.Client(trust_env=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
-        self._kubectl = kubectl
+        self.kubectl_command = [kubectl, "--kubeconfig", str(kubeconfig)]
 
     def close(self) -> None:
         self.http.close()
@@ -46,7 +46,7 @@ class Cluster:
 
     # -- reading and changing
     def kubectl(self, *arguments: object, stdin: str | None = None, check: bool = True) -> str:
-        command = [self._kubectl, "--kubeconfig", str(self.kubeconfig), *map(str, arguments)]
+        command = [*self.kubectl_command, *map(str, arguments)]
         result = subprocess.run(command, input=stdin, text=True, capture_output=True, check=False)
         if check and result.returncode:
             pytest.fail(f"kubectl {' '.join(map(str, arguments))}: {result.stderr}{self.report()}")
@@ -112,16 +112,15 @@ class Cluster:
     # -- waiting
     def until(self, what: str, probe: Callable[[], T], seconds: float) -> T:
         """The first true answer of `probe`. A server that is busy is asked again."""
-        deadline, pause = time.monotonic() + seconds, threading.Event()
-        while True:
+        deadline, pause, trouble = time.monotonic() + seconds, threading.Event(), ""
+        while time.monotonic() < deadline:
             try:
                 if found := probe():
                     return found
             except (TransientError, httpx.TransportError) as error:
-                found, what = None, f"{what.split(' (last')[0]} (last: {error})"  # type: ignore[assignment]
-            if time.monotonic() > deadline:
-                pytest.fail(f"not within {seconds:.0f} s: {what}{self.report()}")
+                trouble = f"; the last try: {error!r}"
             pause.wait(_POLL)
+        pytest.fail(f"not within {seconds:.0f} s: {what}{trouble}{self.report()}")
 
     def report(self) -> str:
         """What a reader of a failed test wants to know first."""
@@ -142,8 +141,8 @@ class Cluster:
         return "\n".join(lines)
 
     def _log_of(self, selector: str) -> str:
-        command = [self._kubectl, "--kubeconfig", str(self.kubeconfig), "-n", SYSTEM, "logs", "-l", selector]
-        return subprocess.run([*command, "--tail=25"], text=True, capture_output=True, check=False).stdout
+        command = [*self.kubectl_command, "-n", SYSTEM, "logs", "-l", selector, "--tail=25"]
+        return subprocess.run(command, text=True, capture_output=True, check=False).stdout
 
 
 def pod_url(pod: Json) -> str:

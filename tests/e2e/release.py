@@ -95,7 +95,7 @@ class Release:
         """For the spec as it is now; empty while the controller has not seen that."""
         release = self.read()
         conditions = release.get("status", {}).get("conditions", [])
-        found = next((c for c in conditions if c["type"] == kind), {})
+        found: Json = next((c for c in conditions if c["type"] == kind), {})
         return found if found.get("observedGeneration") == release["metadata"]["generation"] else {}
 
     def events(self, reason: str) -> list[Json]:
@@ -149,7 +149,7 @@ class Release:
 def score(cluster: Cluster, url: str, model: str) -> float:
     """Share of right answers to the held-out set, asked as the demo's clients do."""
     script = _DEMO / "client" / "score.py"
-    command = [sys.executable, script, url, model, cluster.store / _SUITE]
+    command = [sys.executable, str(script), url, model, str(cluster.store / _SUITE)]
     result = subprocess.run(command, text=True, capture_output=True, check=True)
     return float(json.loads(result.stdout)["score"])
 

@@ -99,7 +99,7 @@ def fill(store: Path) -> None:
     """Models, adapters good and bad, and data; trained once and kept in the cache."""
     python = Path(_output(SANDBOX / "ml-env.sh")) / "bin" / "python"
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
-    command = [python, "-m", "sandbox.models", store]
+    command = [str(python), "-m", "sandbox.models", str(store)]
     result = subprocess.run(command, text=True, capture_output=True, cwd=CHECKOUT, env=environment, check=False)
     if result.returncode:
         raise SandboxFailed(f"the store could not be filled:\n{result.stdout}\n{result.stderr}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from controller.api.v1alpha1 import ARTIFACT_LABEL
 from controller.runtime.resources import PODS
 from tests.e2e.cluster import measured
 from tests.e2e.load import Load
@@ -100,8 +101,8 @@ def test_a_merged_model_that_dies_after_the_swap_is_rolled_back(stable: Release)
     artifact = stable.serving
     assert artifact["kind"] == "Artifact"
 
-    for pod in stable.cluster.find(PODS, f"adapterrelease.dev/release={stable.name},{COMPONENT}"):
-        stable.cluster.kill_container(pod)
+    (pod,) = stable.cluster.find(PODS, f"{ARTIFACT_LABEL}={artifact['id'].removeprefix('sha256:')[:12]}")
+    stable.cluster.kill_container(pod)
     stable.until_serving("Adapter")
     promoted = stable.until("Promoted", "False")
     assert promoted["reason"] in ("BackendUnavailable", "ChecksFailed")
@@ -118,6 +119,3 @@ def test_a_merged_model_that_dies_after_the_swap_is_rolled_back(stable: Release)
     assert stable.until("Promoted", "False")["reason"] == promoted["reason"]
     assert stable.step == "Idle"
     assert stable.status["history"] == history
-
-
-COMPONENT = "app.kubernetes.io/component=merged"

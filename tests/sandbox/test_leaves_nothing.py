@@ -149,15 +149,32 @@ def test_a_killed_node_ends_with_all_its_containers_and_down_clears_the_rest(clu
 
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("part", ["etcd", "apiserver", "kubelet", "containerd"])
-def test_a_killed_part_comes_back(cluster: Cluster, part: str) -> None:
+def test_killed_parts_come_back(cluster: Cluster) -> None:
+    cluster.call("up")
+    api_server = cluster.programs("apiserver")
+
+    for part in ("containerd", "kubelet", "etcd", "apiserver"):
+        os.kill(cluster.programs(part)[-1], signal.SIGKILL)
     assert cluster.call("up").returncode == 0
 
-    for pid in cluster.programs(part)[-1:]:
-        os.kill(pid, signal.SIGKILL)
-    assert cluster.call("up").returncode == 0
     cluster.kubectl("apply", "-f", "-", given=POD)
     cluster.kubectl("wait", "pod/sleeper", "--for=condition=Ready", "--timeout=60s")
+    assert cluster.programs("apiserver") != api_server, "another process, in the same cluster"
+    assert "keeping it" in cluster.call("up").stderr
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_an_interrupted_up_of_a_node_leaves_nothing(cluster: Cluster) -> None:
+    up = cluster.start("up")
+    assert up.stderr is not None
+    assert any("API server answer" in line for line in up.stderr)
+
+    os.killpg(up.pid, signal.SIGINT)
+    up.communicate(timeout=60)
+
+    assert up.returncode != 0
+    assert cluster.traces() == []
 
 
 @pytest.mark.e2e
