@@ -145,9 +145,9 @@ MUTATIONS = [
     Mutation(
         5,
         "an update that failed is tried again and again",
-        "pipeline.py",
-        "return updating and d.backend_rejection(backend.id) is not None",
-        "return False",
+        "backends.py",
+        "    return backend.kind is BackendKind.ARTIFACT or (d.served",
+        "    return backend.kind is BackendKind.ARTIFACT and (d.served",
     ),
     Mutation(6, "a deadline that is over has no outcome", "pipeline.py", "return d.now >= deadline", "return False"),
     Mutation(

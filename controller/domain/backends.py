@@ -78,6 +78,13 @@ def can_take_over(seen: Snapshot, backend: Backend, served: Backend | None) -> b
     return proven >= quota(len(usable))
 
 
+def is_given_up(d: Draft, backend: Backend) -> bool:
+    """It was tried, and is not tried again by itself. The way back from an artifact to an adapter is never closed."""
+    if d.backend_rejection(backend.id) is None:
+        return False
+    return backend.kind is BackendKind.ARTIFACT or (d.served is not None and d.served.kind is BackendKind.ADAPTER)
+
+
 def quota(pods: int) -> int:
     """How many of the base's pods are updated before the route moves; never all, unless there is only one."""
     return max(1, pods // 2)

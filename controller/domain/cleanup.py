@@ -8,7 +8,7 @@ from __future__ import annotations
 from controller.api.status import BackendKind, Step
 from controller.api.v1alpha1 import Stage
 from controller.domain.actions import DeleteMerged
-from controller.domain.backends import pinned_revision
+from controller.domain.backends import is_given_up, pinned_revision
 from controller.domain.draft import Draft
 
 
@@ -24,7 +24,8 @@ def clean_up(d: Draft) -> None:
 def needed_artifacts(d: Draft) -> set[str]:
     """Ids of the artifacts whose Deployment has a reason to run."""
     backends = [d.served, d.rollout.target, d.rollout.origin, *(x.backend for x in d.rollout.draining)]
-    if pinned := pinned_revision(d):
+    pinned = pinned_revision(d)
+    if pinned and not is_given_up(d, pinned.backend):
         backends.append(pinned.backend)
     needed = {b.id for b in backends if b is not None and b.kind is BackendKind.ARTIFACT}
     if _candidate_is_wanted(d) and d.status.artifact is not None:

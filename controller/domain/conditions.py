@@ -13,6 +13,7 @@ from controller.api.v1alpha1 import Stage
 from controller.domain.backends import (
     adapter_backend,
     can_answer,
+    is_given_up,
     name_is_taken,
     pinned_revision,
     proven_pods,
@@ -185,7 +186,7 @@ def _validated(d: Draft) -> Report:
         return _says(None, Reason.NOT_REQUESTED, "stage is Experimental: nothing is validated")
     if artifact is None:
         return _says(None, Reason.PENDING, "there is no artifact yet")
-    if (rejected := d.backend_rejection(artifact.id)) and rejected.step is not Step.OBSERVING:
+    if (rejected := d.backend_rejection(artifact.id)) and rejected.step in (Step.STARTING, Step.VALIDATING):
         return _rejected(rejected)
     current = artifact.validation_inputs == validate_inputs(d.seen.release, artifact.id)
     if artifact.verdict == "Pass" and (current or _serves_artifact(d)):
@@ -238,7 +239,7 @@ def _last_failure(d: Draft) -> Rejected | None:
         return None
     if rejected := d.rejection(Step.IMPORTING, import_inputs(d.seen.release, base)):
         return rejected
-    if rejected := _rejected_update(d):
+    if rejected := _rejected_wish(d):
         return rejected
     if adapter is None or d.seen.release.spec.stage is Stage.EXPERIMENTAL:
         return None
@@ -248,14 +249,13 @@ def _last_failure(d: Draft) -> Rejected | None:
     return d.backend_rejection(artifact.id) if artifact is not None and artifact.inputs == inputs else None
 
 
-def _rejected_update(d: Draft) -> Rejected | None:
-    """The version that the spec asks for could not be switched to."""
-    pinned, served = pinned_revision(d), d.served
-    if served is None or served.kind is BackendKind.ARTIFACT:
+def _rejected_wish(d: Draft) -> Rejected | None:
+    """The revision, or the version, that the spec asks for was tried and given up."""
+    pinned, adapter = pinned_revision(d), d.status.adapter
+    asked = pinned.backend if pinned else adapter_backend(adapter.digest) if adapter else None
+    if asked is None or asked == d.served or not is_given_up(d, asked):
         return None
-    adapter = d.status.adapter.digest if d.status.adapter else ""
-    asked = pinned.backend.id if pinned and pinned.backend.kind is BackendKind.ADAPTER else adapter
-    return d.backend_rejection(asked) if asked != served.id else None
+    return d.backend_rejection(asked.id)
 
 
 def _progressing(d: Draft) -> Report:

@@ -26,6 +26,7 @@ from controller.domain.backends import (
     adapter_backend,
     artifact_backend,
     can_take_over,
+    is_given_up,
     name_is_taken,
     pinned_revision,
     proven_pods,
@@ -140,7 +141,7 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
         if d.step is not Step.OBSERVING:
             d.rest()
         return
-    if _update_was_rejected(d, backend):
+    if is_given_up(d, backend):
         d.rest()
         return
     if can_take_over(d.seen, backend, d.served):
@@ -152,11 +153,6 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
         _wait(d, Step.STARTING, limit, backend.id)
         if d.seen.base is not None:
             ensure_merged(d, backend.id, d.seen.base.artifact_path(backend.id))
-
-
-def _update_was_rejected(d: Draft, backend: Backend) -> bool:
-    updating = d.served is not None and d.served.kind is BackendKind.ADAPTER and backend.kind is BackendKind.ADAPTER
-    return updating and d.backend_rejection(backend.id) is not None
 
 
 def _wait(d: Draft, step: Step, limit: timedelta, inputs: str) -> bool:

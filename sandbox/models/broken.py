@@ -1,6 +1,6 @@
 """Adapters that must not get through, made out of a good one by numpy alone.
 
-vLLM accepts all but the last with 200 at load time; see the issue numbers and findings in the importer's checks.
+vLLM answers 200 when it is told to load any of them but the one whose rank is too high.
 """
 
 import json

@@ -14,7 +14,7 @@ start_control_plane() { # ADVERTISED BIND
     --service-account-key-file="$RUN/pki/sa.key" --service-account-signing-key-file="$RUN/pki/sa.key" \
     --service-account-issuer=https://kubernetes.default.svc.cluster.local \
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --profiling=false
-  wait_until 60 "the API server" api_is_ready
+  wait_until 120 "the API server" api_is_ready
   say "etcd and the API server answer"
   # Claims are bound at once, not after 15 s; a dead node is seen after 20 s, not 40.
   start_daemon controller-manager "$KUBE_DIR/kube" controller-manager --kubeconfig="$RUN/conf/controller-manager" \

@@ -63,7 +63,7 @@ set_up_network() {
 }
 
 start_node() {
-  wait_until 20 containerd ctr -a "$CONTAINERD" version
+  wait_until 60 containerd ctr -a "$CONTAINERD" version
   ctr -a "$CONTAINERD" -n k8s.io images import "$RUN/conf/images.tar" >"$RUN/log/images.log" 2>&1
   start_daemon kubelet "$KUBE_DIR/kube" kubelet --config="$RUN/conf/kubelet.yaml" --kubeconfig="$RUN/conf/kubelet" \
     --root-dir="$RUN/kubelet" --cert-dir="$RUN/kubelet/pki" --hostname-override="$NODE_NAME" --node-ip="$NODE_IP"

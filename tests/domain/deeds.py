@@ -194,7 +194,7 @@ def _ensure_merged(world: World, action: act.EnsureMerged, seen: Snapshot) -> No
         return
     if (action.artifact_id, spec_inputs(seen.release)) in world.spec_rejections and not stale(world, seen):
         served = world.served is not None and world.served.id == action.artifact_id
-        if not served and world.release().spec.rollback is None:
+        if not served:
             raise Broken("5: a rejected artifact is tried again")
     world.counter += 1
     world.merged[action.artifact_id] = Merged(action.artifact_id, f"m{world.counter}", gone_since=world.now)
@@ -240,7 +240,7 @@ def _artifact_may_have_traffic(world: World, artifact_id: str) -> None:
         raise Broken("2/3: traffic to an artifact without a Pass verdict")
     rejected = (artifact_id, spec_inputs(world.release())) in world.spec_rejections
     already = world.served is not None and world.served.id == artifact_id
-    if rejected and not already and world.release().spec.rollback is None:
+    if rejected and not already:
         raise Broken("5: traffic to a rejected artifact")
 
 

@@ -723,6 +723,7 @@ def test_an_artifact_that_dies_after_its_promotion_has_30_seconds_to_come_back()
     settle(world, 10)
     assert world.served == adapter(V1) and world.answering()
     assert "no pod of the merged model has been available for 30 s" in world.condition("Degraded")[2]
+    assert world.reason("Validated") == ("True", "Passed"), "that was another question"
 
 
 def test_an_artifact_that_comes_back_in_time_keeps_the_route() -> None:
@@ -869,6 +870,24 @@ def test_a_revision_whose_deployment_does_not_start_leaves_what_serves_and_says_
         "CandidateNotReady",
         "the merged model of the revision is not available since 15m: pod m: ImagePullBackOff; still trying",
     )
+
+
+def test_a_revision_whose_artifact_breaks_is_rolled_back_and_not_tried_again_by_itself() -> None:
+    world = settle(promoted().set_version(2), 120)
+    revision = next(h.revision for h in world.history if h.backend == artifact(M1))
+    settle(world.edit(rollback={"revision": revision}), 60)
+    assert world.served == artifact(M1)
+    world.merged_goes(M1, available=False)
+    world.merged[M1].never_starts = True
+    until(world, lambda w: w.served != artifact(M1))
+    world.merged[M1].never_starts = False
+    for _ in run(world, 60):
+        assert world.answering()
+    assert world.served == adapter(V1)
+    assert world.reason("Ready") == ("False", "RolledBack")
+    assert M1 not in world.merged
+    settle(world.annotate(retry="1"), 60)
+    assert world.served == artifact(M1)
 
 
 def test_a_revision_that_never_was_is_refused_and_what_serves_goes_on() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.domain import actions as act
@@ -24,15 +24,36 @@ class Controller:
     seen: Snapshot | None = None
     plan: Plan | None = None
     todo: list[act.Action] = field(default_factory=list)
+    lagging: bool = False  # its informers hear nothing new
+    cached: Snapshot | None = None
 
     def look(self) -> Plan:
-        self.seen = self.world.snapshot()
+        self.seen = self._observe()
         self.plan = plan(self.seen, self.world.now)
         news = bool(self.plan.actions) or self.plan.status != self.world.status
         if news and plan(self.seen, self.world.now) != self.plan:
             raise Broken("8: the same snapshot gives another plan")
         self.todo = list(self.plan.actions)
         return self.plan
+
+    def _observe(self) -> Snapshot:
+        """The release is read afresh and vLLM is asked; all else comes from caches, which may lag behind."""
+        fresh = self.world.snapshot()
+        if not self.lagging or self.cached is None:
+            self.cached = fresh
+            return fresh
+        now = {p.container_id: p.adapters for p in fresh.base_pods}
+        route = self.cached.route
+        if route is not None and fresh.route is not None:
+            route = replace(route, answered_root=fresh.route.answered_root)
+        return replace(
+            fresh,
+            base=self.cached.base,
+            base_pods=tuple(replace(p, adapters=now.get(p.container_id)) for p in self.cached.base_pods),
+            jobs=self.cached.jobs,
+            merged=self.cached.merged,
+            route=route,
+        )
 
     def step(self) -> None:
         """One write."""

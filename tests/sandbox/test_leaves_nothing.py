@@ -52,7 +52,7 @@ def ends_of_the_host() -> list[str]:
 
 
 @pytest.mark.apiserver
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_cluster_without_node_leaves_nothing(cluster: Cluster) -> None:
     assert cluster.call("up", "--no-node").returncode == 0
     assert cluster.traces(), "a check that sees nothing proves nothing"
@@ -63,7 +63,7 @@ def test_a_cluster_without_node_leaves_nothing(cluster: Cluster) -> None:
 
 
 @pytest.mark.apiserver
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_second_up_keeps_the_cluster_and_brings_back_a_killed_api_server(cluster: Cluster) -> None:
     cluster.call("up", "--no-node")
     cluster.kubectl("create", "namespace", "kept")
@@ -75,7 +75,7 @@ def test_a_second_up_keeps_the_cluster_and_brings_back_a_killed_api_server(clust
 
 
 @pytest.mark.apiserver
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_interrupted_up_leaves_nothing(cluster: Cluster) -> None:
     up = cluster.start("up", "--no-node")
     assert up.stderr is not None
@@ -89,7 +89,7 @@ def test_an_interrupted_up_leaves_nothing(cluster: Cluster) -> None:
 
 
 @pytest.mark.apiserver
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_after_a_killed_up_the_next_one_starts_anew(cluster: Cluster) -> None:
     up = cluster.start("up", "--no-node")
     assert up.stderr is not None
@@ -116,7 +116,7 @@ def test_a_directory_of_somebody_else_is_left_alone(cluster: Cluster) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_node_with_a_pod_that_will_not_stop_leaves_nothing(cluster: Cluster) -> None:
     host_before = ends_of_the_host()
     up = cluster.call("up")
@@ -132,7 +132,7 @@ def test_a_node_with_a_pod_that_will_not_stop_leaves_nothing(cluster: Cluster) -
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_killed_node_ends_with_all_its_containers_and_down_clears_the_rest(cluster: Cluster) -> None:
     assert cluster.call("up").returncode == 0
     cluster.kubectl("apply", "-f", "-", given=POD)
@@ -148,7 +148,7 @@ def test_a_killed_node_ends_with_all_its_containers_and_down_clears_the_rest(clu
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_killed_parts_come_back(cluster: Cluster) -> None:
     cluster.call("up")
     api_server = cluster.programs("apiserver")
@@ -164,7 +164,7 @@ def test_killed_parts_come_back(cluster: Cluster) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_interrupted_up_of_a_node_leaves_nothing(cluster: Cluster) -> None:
     up = cluster.start("up")
     assert up.stderr is not None
@@ -178,7 +178,7 @@ def test_an_interrupted_up_of_a_node_leaves_nothing(cluster: Cluster) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_addresses_that_are_in_use_are_refused(cluster: Cluster) -> None:
     subprocess.run(["ip", "link", "add", "foreign77", "type", "veth", "peer", "name", "foreign78"], check=True)
     try:

@@ -40,7 +40,7 @@ class Cluster:
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """kube-up.sh, to its end."""
         return subprocess.run(
-            [KUBE_UP, *arguments], env=self.environment, capture_output=True, text=True, timeout=150, check=False
+            [KUBE_UP, *arguments], env=self.environment, capture_output=True, text=True, timeout=300, check=False
         )
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
