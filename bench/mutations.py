@@ -139,8 +139,8 @@ MUTATIONS = [
         5,
         "a rollback does not remember what it left",
         "traffic.py",
-        "    if bad.kind is BackendKind.ARTIFACT:\n        d.reject_backend(d.step, bad.id, reason, message)\n",
-        "",
+        "d.reject_backend(d.step if moving else Step.IDLE, bad.id, reason, message)",
+        "pass",
     ),
     Mutation(
         5,

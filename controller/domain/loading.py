@@ -119,10 +119,13 @@ def _fill(d: Draft, pod: PodFacts, digest: str | None) -> None:
 
 def _may_try(d: Draft, pod: PodFacts, digest: str) -> bool:
     failure = pod.load_failure
-    if failure is None or failure.digest != digest:
+    if failure is None:
         return True
-    if failure.permanent:
+    if failure.digest == digest and failure.permanent:
         return False
+    if failure.digest != digest and failure.digest not in protected_digests(d):
+        return True
+    # It failed for a passing reason, or refuses both this version and the one that serves: ask, but not all the time.
     d.wake_at(failure.at + LOAD_RETRY)
     return d.now >= failure.at + LOAD_RETRY
 

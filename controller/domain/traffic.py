@@ -127,7 +127,8 @@ def _remember_update(d: Draft, target: Backend, message: str, expired: bool) -> 
 def _give_up_on(d: Draft, bad: Backend, reason: Reason, message: str) -> None:
     """Decide to go back; the bad artifact is remembered."""
     if bad.kind is BackendKind.ARTIFACT:
-        d.reject_backend(d.step, bad.id, reason, message)
+        moving = d.step in (Step.SWITCHING, Step.OBSERVING)  # else a newer one may be in the making meanwhile
+        d.reject_backend(d.step if moving else Step.IDLE, bad.id, reason, message)
     back = way_back(d, bad)
     if back is not None:
         d.begin(Step.ROLLING_BACK, ROLLBACK_DEADLINE, reason=reason, target=back, origin=bad)
@@ -143,6 +144,8 @@ def way_back(d: Draft, bad: Backend) -> Backend | None:
     for backend in candidates:
         if can_answer(d.seen, backend):
             return backend
+    if bad.kind is BackendKind.ADAPTER and can_answer(d.seen, bad):  # it was not proven in time, but all else is down
+        return bad
     return candidates[0] if candidates else None
 
 
@@ -163,6 +166,8 @@ def _roll_back(d: Draft) -> None:
         again = way_back(d, bad or target) or target
         d.begin(Step.ROLLING_BACK, ROLLBACK_DEADLINE, reason=d.rollout.reason, target=again, origin=bad)
     else:
+        if target.kind is BackendKind.ARTIFACT and d.seen.base is not None:
+            ensure_merged(d, target.id, d.seen.root_for(target))
         point_route_at(d, target)
         _wake_at_deadline(d)
 

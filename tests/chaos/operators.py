@@ -59,7 +59,7 @@ class OperatorProcess:
     @property
     def identity(self) -> str:
         """As in the Lease; empty while it has not led."""
-        return next((str(line["identity"]) for line in self.lines() if line.get("message") == "leading"), "")
+        return next((str(line["identity"]) for line in self.lines() if line.get("msg") == "leading"), "")
 
 
 def _run(settings: dict[str, Any], log: str) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from controller.api.status import AdapterReleaseStatus, BackendKind, Step
+from controller.api.reasons import Reason
+from controller.api.status import AdapterReleaseStatus, BackendKind, Rejected, Step
 from controller.api.types import parse_duration
 from controller.domain import actions as act
 from controller.domain.inputs import build_inputs, spec_inputs
@@ -51,6 +52,9 @@ def write_status(world: World, status: AdapterReleaseStatus, seen: Snapshot) -> 
 def _check_memory(world: World, old: AdapterReleaseStatus, new: AdapterReleaseStatus) -> None:
     if new.rollout.step is not Step.IDLE and new.rollout.deadline is None:
         raise Broken(f"6: step {new.rollout.step} has no deadline")
+    for rejected in new.rollout.rejected:
+        if rejected not in old.rollout.rejected:
+            _check_cause(world, old, rejected)
     if old.serving is not None and new.serving is None:
         raise Broken("1: what serves was forgotten")
     if new.serving != old.serving and new.serving is not None:
@@ -60,6 +64,28 @@ def _check_memory(world: World, old: AdapterReleaseStatus, new: AdapterReleaseSt
             raise Broken("1: the switch was believed, although the route did not answer rightly")
     key = spec_inputs(world.release())
     world.spec_rejections |= {(r.id, key) for r in new.rollout.rejected if r.id and r.inputs == key}
+
+
+_LIMITS = {
+    Step.IMPORTING: timedelta(minutes=15),
+    Step.BUILDING: timedelta(hours=2),
+    Step.STARTING: timedelta(minutes=15),
+    Step.VALIDATING: timedelta(minutes=30),
+}
+
+
+def _check_cause(world: World, old: AdapterReleaseStatus, rejected: Rejected) -> None:
+    """What is given up failed, or had all the time that it was promised."""
+    limit = _LIMITS.get(rejected.step)
+    began = old.rollout.started_at
+    late = limit is not None and began is not None and world.now >= began + limit
+    if rejected.step in (Step.IMPORTING, Step.BUILDING) and not late:
+        kind = act.JobKind.IMPORT if rejected.step is Step.IMPORTING else act.JobKind.BUILD
+        job = world.jobs.get((kind, rejected.inputs))
+        if job is None or job.facts.state is JobState.ACTIVE or (job.facts.result and not job.facts.failure):
+            raise Broken(f"6: {rejected.reason} before its time, and without a failure")
+    if rejected.reason == Reason.CANDIDATE_NOT_READY and not late:
+        raise Broken("6: a candidate was given up before its deadline")
 
 
 def _seen_pod(seen: Snapshot, name: str) -> PodFacts | None:

@@ -158,6 +158,15 @@ def test_an_adapter_that_fails_on_one_pod_only_is_served_by_the_others() -> None
     ]
 
 
+def test_a_pod_that_refuses_the_old_version_and_the_new_is_not_asked_all_the_time() -> None:
+    world = serving_v1(pods=3)
+    world.crash_container("pod-0")
+    world.pods["pod-0"].ready, world.pods["pod-0"].refuses = True, {hex_of(V1), hex_of(V2)}
+    loads = [a for done in run(world.set_version(2), 90) for a in done.actions if isinstance(a, act.LoadAdapter)]
+    assert len([a for a in loads if a.pod == "pod-0"]) <= 6
+    assert world.served == adapter(V2) and len(world.answering()) == 2
+
+
 def test_an_adapter_that_fails_on_every_pod_serves_nothing_and_says_why() -> None:
     world = World()
     for pod in world.pods.values():
@@ -421,7 +430,7 @@ def test_when_the_version_that_serves_was_lost_everywhere_and_is_refused_the_new
     for name, pod in world.pods.items():
         world.crash_container(name)
         pod.ready, pod.refuses = True, {hex_of(V1)}
-    settle(world.set_version(2), 30)
+    settle(world.set_version(2), 60)
     assert world.served == adapter(V2) and len(world.answering()) == 2
 
 
@@ -790,6 +799,27 @@ def test_a_switch_that_the_route_never_proves_is_given_up_at_its_deadline() -> N
     assert world.served == adapter(V1) and world.answering()
     assert world.reason("Promoted") == ("False", "SwitchNotProven")
     assert [r.id for r in world.status.rollout.rejected] == [M1]
+
+
+def test_a_way_back_whose_deployment_was_deleted_is_made_again() -> None:
+    world = promoted()
+    world.answers_wrong = True
+    until(world.edit(stage="Experimental"), in_step(Step.ROLLING_BACK))
+    world.lose_deployment(M1)
+    world.answers_wrong = False
+    settle(world, 3)
+    assert world.history[0].backend == artifact(M1) and world.answering()
+
+
+def test_a_way_back_that_is_dead_is_left_for_an_adapter_that_answers() -> None:
+    world = promoted()
+    world.answers_wrong = True
+    until(world.edit(stage="Experimental"), in_step(Step.ROLLING_BACK))
+    world.merged[M1].never_starts = True
+    world.merged_goes(M1, available=False)
+    world.answers_wrong = False
+    settle(world, 70)
+    assert world.served == adapter(V1) and world.answering()
 
 
 # -- rollback by the user

@@ -6,7 +6,9 @@ between any two writes; either may crash at any moment. `HYPOTHESIS_PROFILE=thor
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -14,61 +16,78 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from controller.api.reasons import Reason
 from controller.api.status import BackendKind, Step
 from controller.domain.snapshot import JobState, Problem, hex_of
-from tests.domain.turns import Controller, come_to_rest, quiet, settle
+from tests.builders import VALIDATION
+from tests.domain.turns import Controller, come_to_rest, quiet, settle, until
 from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
 
 OUTCOMES = ["good", "good", "good", "bad", "nan", "empty", "errors", "no result", "fails"]
-POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace"]
+POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace", "full"]
 MERGED_CHANGES = ["up", "up", "down", "restarted", "errors", "slow", "requests", "deleted", "unreadable"]
+BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing"]
+
+
+@cache
+def _begun(beginning: str, pods: int, slots: int) -> World:
+    """A world in which the release has come so far."""
+    world = World(pods, slots)
+    if beginning == "applied":
+        return world
+    settle(world, 12)
+    if beginning == "updating":
+        return settle(world.set_version(2), 5)
+    if beginning == "served":
+        return world
+    stops = {"building": Step.BUILDING, "validating": Step.VALIDATING, "observed": Step.OBSERVING}
+    world.promote()
+    if beginning in stops:
+        return until(world, lambda w: w.status.rollout.step is stops[beginning])
+    settle(world, 80)
+    return settle(world.set_version(2), 8) if beginning == "renewing" else world
 
 
 class Life(RuleBasedStateMachine):
-    @initialize(pods=st.sampled_from([2, 1, 3, 4]), slots=st.sampled_from([4, 1, 2]))
-    def a_cluster(self, pods: int, slots: int) -> None:
-        self.world = World(pods, slots)
+    @initialize(
+        beginning=st.sampled_from(BEGINNINGS), pods=st.sampled_from([2, 1, 3, 4]), slots=st.sampled_from([4, 2, 1])
+    )
+    def a_release(self, beginning: str, pods: int, slots: int) -> None:
+        self.world = deepcopy(_begun(beginning, pods, slots))
         self.controllers = [Controller(self.world), Controller(self.world)]
 
-    # -- the controllers
+    # -- the controllers and time
     @rule(who=st.sampled_from([0, 0, 0, 1]), writes=st.integers(1, 6))
     def write(self, who: int, writes: int) -> None:
         for _ in range(writes):
             self.controllers[who].step()
 
-    @rule(rounds=st.integers(1, 12), outcome=st.sampled_from(OUTCOMES))
-    def go_on(self, rounds: int, outcome: str) -> None:
-        settle(self.world, rounds, finish=outcome)
+    @rule(rounds=st.integers(1, 40), tick=st.sampled_from([1, 1, 5, 20]), outcome=st.sampled_from(OUTCOMES))
+    def go_on(self, rounds: int, tick: int, outcome: str) -> None:
+        settle(self.world, rounds, tick, finish=outcome)
 
-    @rule(who=st.integers(0, 1))
-    def controller_crashes(self, who: int) -> None:
-        self.controllers[who].crash()
+    @rule(who=st.integers(0, 1), what=st.sampled_from(["crashes", "lags", "hears"]))
+    def something_happens_to_a_controller(self, who: int, what: str) -> None:
+        if what == "crashes":
+            self.controllers[who].crash()
+        else:
+            self.controllers[who].lagging = what == "lags"
 
-    @rule(who=st.integers(0, 1), lagging=st.booleans())
-    def caches_lag(self, who: int, lagging: bool) -> None:
-        self.controllers[who].lagging = lagging
-
-    @rule()
-    def nothing_new(self) -> None:
-        """Left alone, it finishes what there is to do; then the route reaches what serves, if that is up."""
-        quiet(self.world)
-        if self._may_lack_its_route():
-            return
-        served = self.world.served
-        assert served is not None
-        world = self.world
-        selector = world.snapshot().selector_for(served)
-        if world.routed_pods(selector) and world.selector != selector:
-            raise Broken(f"1: {served} is up, and the route points elsewhere")
-
-    def _may_lack_its_route(self) -> bool:
-        world = self.world
-        moving = world.status.rollout.step in (Step.SWITCHING, Step.ROLLING_BACK)
-        return moving or world.served is None or world.base is None or bool(world.services_taken) or self._is_deleted()
-
-    # -- time and the users
     @rule(seconds=st.sampled_from([1, 5, 30, 90, 700, 4000, 90000]))
     def time_passes(self, seconds: int) -> None:
         self.world.pass_time(seconds)
 
+    @rule()
+    def nothing_new(self) -> None:
+        """Left alone, it finishes what there is to do; then the route reaches what serves, if that is up."""
+        world = self.world
+        quiet(world)
+        moving = world.status.rollout.step in (Step.SWITCHING, Step.ROLLING_BACK)
+        away = world.base is None or ROUTE in world.services_taken or self._is_deleted()
+        if world.served is None or moving or away:
+            return
+        selector = world.snapshot().selector_for(world.served)
+        if world.routed_pods(selector) and world.selector != selector:
+            raise Broken(f"1: {world.served} is up, and the route points elsewhere")
+
+    # -- the users
     @rule()
     def user_promotes(self) -> None:
         self.world.promote()
@@ -81,44 +100,33 @@ class Life(RuleBasedStateMachine):
     def user_changes_the_version(self, number: int) -> None:
         self.world.set_version(number)
 
-    @precondition(lambda self: self.world.history)
     @rule(data=st.data())
     def user_names_a_revision(self, data: st.DataObject) -> None:
-        entry = data.draw(st.sampled_from(self.world.history))
-        self.world.edit(rollback={"revision": entry.revision})
+        known = [h.revision for h in self.world.history]
+        revision = data.draw(st.sampled_from([None, *known, 99]))
+        self.world.edit(rollback=None if revision is None else {"revision": revision})
 
-    @rule()
-    def user_names_a_revision_that_never_was(self) -> None:
-        self.world.edit(rollback={"revision": 99})
+    @rule(what=st.sampled_from(["retry a", "retry b", "history", "validation", "observation"]), limit=st.integers(1, 3))
+    def user_changes_something_else(self, what: str, limit: int) -> None:
+        spec = self.world.builder.wire["spec"]
+        if what.startswith("retry"):
+            self.world.annotate(retry=what)
+        elif what == "validation":
+            suite = VALIDATION["suites"][0] | {"minScore": f"0.{limit}"}
+            self.world.edit(validation={"suites": [suite]})
+        elif what == "history":
+            self.world.edit(rollout=spec["rollout"] | {"revisionHistoryLimit": limit})
+        else:
+            observe = {"duration": f"{limit}0s", "interval": "10s"}
+            self.world.edit(rollout=spec["rollout"] | {"observe": observe})
 
-    @rule()
-    def user_lets_go_of_the_revision(self) -> None:
-        self.world.edit(rollback=None)
-
-    @rule(limit=st.integers(1, 3))
-    def user_keeps_less_history(self, limit: int) -> None:
-        rollout = self.world.builder.wire["spec"]["rollout"]
-        self.world.edit(rollout=rollout | {"revisionHistoryLimit": limit})
-
-    @rule(value=st.sampled_from("ab"))
-    def user_wants_a_retry(self, value: str) -> None:
-        self.world.annotate(retry=value)
-
-    @precondition(lambda self: self.world.selector)
-    @rule()
-    def user_deletes_the_service(self) -> None:
-        self.world.selector = None
-
-    @precondition(lambda self: self.world.jobs)
-    @rule()
-    def user_deletes_the_jobs(self) -> None:
-        self.world.jobs = {}
-        self.world.started = {}
-
-    @precondition(lambda self: self.world.history)
-    @rule(sure=st.integers(0, 5))
-    def user_deletes_the_release(self, sure: int) -> None:
-        if sure == 5:
+    @rule(what=st.sampled_from(["the service", "jobs", "the release"]), sure=st.integers(0, 4))
+    def user_deletes(self, what: str, sure: int) -> None:
+        if what == "the service":
+            self.world.selector = None
+        elif what == "jobs":
+            self.world.jobs, self.world.started = {}, {}
+        elif sure == 4:
             self.world.delete()
 
     # -- the cluster
@@ -144,6 +152,9 @@ class Life(RuleBasedStateMachine):
             pod.refuses = {hex_of(adapter_digest(n)) for n in range(1, 4)}
         elif what == "fails to replace":
             pod.replacing_fails = True
+        elif what == "full":
+            free = self.world.slots - len(pod.adapters)
+            pod.adapters |= {f"stranger-{n}": f"/elsewhere/{n}" for n in range(free)}
         elif what == "deleted":
             pod.deleting, pod.ready = True, False
         else:
@@ -151,21 +162,11 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.base)
     @rule()
-    def pod_is_added(self) -> None:
-        if len(self.world.pods) < 4:
-            self.world.add_pod()
-
-    @rule()
-    def pods_that_were_deleted_go(self) -> None:
+    def pods_come_and_go(self) -> None:
         for name in [n for n, p in self.world.pods.items() if p.deleting]:
             del self.world.pods[name]
-
-    @precondition(lambda self: self.world.pods)
-    @rule(data=st.data())
-    def strangers_fill_the_slots(self, data: st.DataObject) -> None:
-        pod = self.world.pods[data.draw(st.sampled_from(sorted(self.world.pods)))]
-        for number in range(self.world.slots - len(pod.adapters)):
-            pod.adapters[f"stranger-{number}"] = f"/elsewhere/{number}"
+        if len(self.world.pods) < 4:
+            self.world.add_pod()
 
     @precondition(lambda self: self.world.merged)
     @rule(data=st.data(), what=st.sampled_from(MERGED_CHANGES))
@@ -174,6 +175,7 @@ class Life(RuleBasedStateMachine):
         merged = self.world.merged[artifact_id]
         if what in ("up", "down"):
             self.world.merged_goes(artifact_id, available=what == "up")
+            merged.never_starts = what == "down"
         elif what == "restarted":
             merged.container += 1
         elif what == "deleted":
@@ -193,27 +195,21 @@ class Life(RuleBasedStateMachine):
         else:
             self.world.answers_wrong = what == "wrong"
 
-    @rule(what=st.sampled_from(["deleted", "broken", "back", "back"]))
-    def the_base_changes(self, what: str) -> None:
+    @rule(what=st.sampled_from(["base deleted", "base broken", "base back", "taken", "preview taken", "free", "rival"]))
+    def the_surroundings_change(self, what: str) -> None:
         world = self.world
-        if what == "deleted":
+        if what == "base deleted":
             world.base_is_deleted()
-        elif what == "back":
+        elif what == "base back":
             world.base_comes_back(pods=2)
-        elif world.base is not None:
-            problem = Problem(Reason.LORA_NOT_ENABLED, "no --enable-lora")
-            world.base = replace(world.base, problems=(problem,))
-
-    @rule(name=st.sampled_from([ROUTE, f"{ROUTE}-preview", "", ""]))
-    def services_are_taken(self, name: str) -> None:
-        if name == ROUTE and self.world.selector:
-            return  # ours is there
-        self.world.services_taken = {name} if name else set()
-
-    @precondition(lambda self: not self.world.history)
-    @rule(there=st.booleans())
-    def an_older_release_has_the_name(self, there: bool) -> None:
-        self.world.rivals = (RIVAL,) if there else ()
+        elif what == "base broken" and world.base is not None:
+            world.base = replace(world.base, problems=(Problem(Reason.LORA_NOT_ENABLED, "no --enable-lora"),))
+        elif what == "rival" and not world.history:
+            world.rivals = (RIVAL,)
+        elif what == "free":
+            world.services_taken, world.rivals = set(), ()
+        elif what == "preview taken" or (what == "taken" and not world.selector):
+            world.services_taken = {ROUTE if what == "taken" else f"{ROUTE}-preview"}
 
     # -- always
     @invariant()
