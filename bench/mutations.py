@@ -56,7 +56,7 @@ MUTATIONS = [
         1,
         "an update takes all pods out of the route at once",
         "loading.py",
-        "if taken < quota(len(pods)) and len(proven) > 1:",
+        "if taken < quota(len(able)) and len(proven) > 1:",
         "if taken <= len(pods):",
     ),
     Mutation(

@@ -158,8 +158,9 @@ def _take_by_quota(d: Draft, pod: PodFacts, held: str, digest: str) -> None:
     if len(pods) == 1:
         _update_the_only_pod(d, pod, held, digest)
         return
-    taken = len(pods) - len(proven) + sum(1 for a in d.actions if isinstance(a, RemoveLabel))
-    if taken < quota(len(pods)) and len(proven) > 1:
+    able = [p for p in pods if not refuses(p, held)]  # one that serves neither version must not stop the others
+    taken = len(able) - len(proven) + sum(1 for a in d.actions if isinstance(a, RemoveLabel))
+    if taken < quota(len(able)) and len(proven) > 1:
         d.do(RemoveLabel(f"take pod {pod.name} out of the route to update it", pod.name))
 
 

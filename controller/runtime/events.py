@@ -1,7 +1,8 @@
 """Events on Kubernetes objects, written by a thread of their own: they never block or fail the caller.
 
 Repeated events count up one Event object; an object that gets too many gets silence, as in client-go
-(`tools/record`): a burst of 25, then one every 5 minutes. Knows no reasons; callers bring them.
+(`tools/record`): a burst of 25, then one every 5 minutes. Unlike there, warnings have a budget of their own: what
+goes well must not silence what goes wrong. Knows no reasons; callers bring them.
 """
 
 from __future__ import annotations
@@ -185,11 +186,12 @@ class EventRecorder:
             self._written.popitem(last=False)
 
     def _bucket(self, occurrence: _Occurrence) -> TokenBucket:
-        bucket = self._buckets.get(occurrence.reference)
+        key = (occurrence.reference, occurrence.kind)
+        bucket = self._buckets.get(key)
         if bucket is None:
             bucket = TokenBucket(self._burst, self._interval, self._clock)
-            self._buckets[occurrence.reference] = bucket
-        self._buckets.move_to_end(occurrence.reference)
+            self._buckets[key] = bucket
+        self._buckets.move_to_end(key)
         while len(self._buckets) > _REMEMBERED:
             self._buckets.popitem(last=False)
         return bucket

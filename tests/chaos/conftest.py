@@ -9,20 +9,14 @@ import pytest
 from controller.runtime.resources import DEPLOYMENTS, PODS
 from tests.e2e.cluster import SYSTEM, Cluster
 from tests.e2e.conftest import cluster as cluster
+from tests.e2e.conftest import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tests.e2e.release import Release
 
-LONGEST_TEST = 1200  # seconds: a process dies before and after each of some eighty writes
 CONTROLLER = "adapter-release-controller"
 RELEASES = ("survivor", "heir", "sleeper")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent.name == "chaos":
-            item.add_marker(pytest.mark.timeout(LONGEST_TEST, func_only=True))
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def without_operator(cluster: Cluster) -> Iterator[Cluster]:
     """Afterwards it is back, and has deleted what the tests made."""
     _scale(cluster, 0)

@@ -25,5 +25,10 @@ settings.register_profile(
     suppress_health_check=_SLOW_IS_FINE,
 )
 # A failure is all that bench/mutations.py wants to see, not the smallest one.
-settings.register_profile("first failure", settings.get_profile("quick"), phases=[Phase.explicit, Phase.generate])
+settings.register_profile(
+    "first failure",
+    settings.get_profile("quick"),
+    max_examples=400,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

@@ -211,6 +211,10 @@ class World:
         root = self.root(pod)
         return root is not None and root.rpartition("/")[2][:8] == pod.label
 
+    def lies(self, pod: BasePod) -> bool:
+        """Anybody who asks can see it."""
+        return pod.up and not pod.mute and pod.label is not None and not self._tells_the_truth(pod)
+
     def endpoints(self) -> list[str]:
         """Pods behind the Service; they may lag behind its selector."""
         if self.slow_endpoints is None:

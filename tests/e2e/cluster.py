@@ -130,19 +130,19 @@ class Cluster:
         lines.append("-- pods")
         lines += [_pod_line(pod) for pod in self.find(PODS)]
         lines.append("-- jobs")
-        lines += [f"{j['metadata']['name']} {j.get('status', {})}" for j in self.find(JOBS)]
+        lines += [_job_line(job) for job in self.find(JOBS)]
         lines.append("-- warnings")
         events = sorted(self.find(EVENTS), key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime")))
         warnings = [e for e in events if e.get("type") == "Warning"][-12:]
         lines += [f"{e['involvedObject']['name']}: {e['reason']}: {e.get('message', '')[:300]}" for e in warnings]
-        lines.append("-- the controller's log")
-        selector = "app.kubernetes.io/component=operator"
-        lines.append(self._log_of(selector))
+        lines += ["-- the controller's log", *self._operator_log()]
         return "\n".join(lines)
 
-    def _log_of(self, selector: str) -> str:
+    def _operator_log(self) -> list[str]:
+        selector = "app.kubernetes.io/component=operator"
         command = [*self.kubectl_command, "-n", SYSTEM, "logs", "-l", selector, "--tail=25"]
-        return subprocess.run(command, text=True, capture_output=True, check=False).stdout
+        said = subprocess.run(command, text=True, capture_output=True, check=False).stdout.splitlines()
+        return [line[:400] for line in sorted(said)]
 
 
 def pod_url(pod: Json) -> str:
@@ -166,9 +166,19 @@ def _summary(release: Json) -> str:
 
 def _pod_line(pod: Json) -> str:
     status, meta = pod.get("status", {}), pod["metadata"]
-    states = [(s["restartCount"], s["state"]) for s in status.get("containerStatuses", [])]
+    states = [(s["restartCount"], _state(s["state"])) for s in status.get("containerStatuses", [])]
     labels = {k: v for k, v in meta.get("labels", {}).items() if "adapterrelease" in k}
     return f"{meta['name']} {status.get('phase')} ready={condition(pod, 'Ready')} {states} {labels}"
+
+
+def _state(state: Json) -> str:
+    """As in `terminated Error` or `running`."""
+    return " ".join([*state, *(str(detail["reason"]) for detail in state.values() if "reason" in detail)])
+
+
+def _job_line(job: Json) -> str:
+    conditions = [c["type"] for c in job.get("status", {}).get("conditions", [])]
+    return f"{job['metadata']['name']} {conditions}"
 
 
 def measured(what: str, value: object) -> None:

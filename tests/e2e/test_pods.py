@@ -112,7 +112,7 @@ def test_a_release_too_many_is_refused_before_a_server_is_asked(experimental: Re
 
 def test_a_new_pod_gets_traffic_once_it_holds_the_adapter(experimental: Release) -> None:
     cluster = experimental.cluster
-    with Load(cluster, experimental.name) as load:
+    with Load(cluster, experimental.name, rate=4) as load:
         cluster.scale_base(3)
         pods = cluster.until_base_has(3)
         until_route_is(experimental, names(pods))
@@ -123,7 +123,7 @@ def test_a_new_pod_gets_traffic_once_it_holds_the_adapter(experimental: Release)
 def test_a_deleted_pod_leaves_the_route_and_its_successor_joins_it(experimental: Release) -> None:
     cluster = experimental.cluster
     gone, stays = cluster.base_pods()
-    with Load(cluster, experimental.name) as load:
+    with Load(cluster, experimental.name, rate=4) as load:
         cluster.kubectl("-n", NAMESPACE, "delete", "pod", gone["metadata"]["name"], "--wait=false")
         until_route_is(experimental, names([stays]))
         pods = cluster.until_base_has(2)
@@ -147,7 +147,7 @@ def test_a_killed_container_is_in_the_route_again_only_with_the_adapter(experime
         pod = cluster.get(PODS, name)
         return pod is not None and label not in pod["metadata"]["labels"]
 
-    with Load(cluster, experimental.name) as load:
+    with Load(cluster, experimental.name, rate=4) as load:
         cluster.kill_container(killed)
         cluster.until("the label is off before the server is back", unlabelled, 30)
         cluster.until("the container was restarted", restarted, 60)

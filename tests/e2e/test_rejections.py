@@ -50,7 +50,7 @@ def test_a_bad_adapter_is_not_imported(experimental: Release, source: str, reaso
 
 def test_a_drop_of_the_score_is_not_promoted(stable: Release) -> None:
     served = stable.serving
-    with Load(stable.cluster, stable.name) as load:
+    with Load(stable.cluster, stable.name, rate=4) as load:
         stable.set_spec(cheaply(spec_of("Stable", source="shuffled")))
         validated = stable.until("Validated", "False", seconds=600)
         assert validated["reason"] == "ValidationFailed"

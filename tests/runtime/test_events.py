@@ -111,6 +111,15 @@ def test_too_many_events_of_one_object_are_dropped_and_other_objects_are_not(
     assert dropped(request, "RateLimited") == 5 + 1
 
 
+def test_what_goes_well_does_not_silence_what_goes_wrong(api: ApiServer, recorder: Recorders) -> None:
+    record = recorder(clock=FakeClock())
+    for number in range(30):
+        record.event(RELEASE, "Normal", "Loaded", f"message {number}")
+    record.event(RELEASE, "Warning", "NonFiniteWeights", "x")
+    assert record.stop(PATIENCE)
+    assert [e["reason"] for e in events(api) if e["type"] == "Warning"] == ["NonFiniteWeights"]
+
+
 @pytest.mark.parametrize("fault", [faults.status(500, "InternalError"), faults.cut])
 def test_an_event_survives_a_short_outage(api: ApiServer, recorder: Recorders, fault: faults.Fault) -> None:
     record = recorder()
