@@ -248,7 +248,7 @@ def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> Artifact
     )
     if not same or known is None:
         return fresh
-    return known.model_copy(update={"inputs": inputs})
+    return known.model_copy(update={"inputs": inputs, "reused": result.reused})
 
 
 # -- start and validate

@@ -26,7 +26,8 @@ class RejectedError(PermanentError):
 
     def __init__(self, findings: Iterable[Finding]) -> None:
         self.findings = tuple(findings)
-        super().__init__("; ".join(map(str, self.findings)), reason=str(self.findings[0].reason))
+        first, *others = self.findings  # the first one's reason is the error's own
+        super().__init__("; ".join([first.message, *map(str, others)]), reason=str(first.reason))
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:

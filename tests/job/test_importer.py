@@ -150,7 +150,7 @@ def test_a_source_outside_of_its_mount_is_refused(base: Path, incoming: Path, tm
 def test_a_link_out_of_the_adapter_is_refused(base: Path, incoming: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("{}")
     (incoming / "tokenizer.json").symlink_to(tmp_path / "secret")
-    with pytest.raises(RejectedError, match=r"UnsupportedFormat: tokenizer\.json is a link"):
+    with pytest.raises(RejectedError, match=r"^tokenizer\.json is a link"):
         imported(tmp_path, from_path(incoming))
 
 
