@@ -13,6 +13,7 @@ from typing import Any
 from controller.api.reasons import Reason
 from controller.api.status import AdapterReleaseStatus, BackendKind, Rejected, Step
 from controller.api.types import parse_duration
+from controller.api.v1alpha1 import RETRY_ANNOTATION
 from controller.domain import actions as act
 from controller.domain.inputs import build_inputs, spec_inputs
 from controller.domain.snapshot import JobFacts, JobState, LoadFailure, PodFacts, Snapshot, artifact_label, hex_of
@@ -63,7 +64,22 @@ def _check_memory(world: World, old: AdapterReleaseStatus, new: AdapterReleaseSt
         if world.answers_wrong or world.slow_endpoints is not None:
             raise Broken("1: the switch was believed, although the route did not answer rightly")
     key = spec_inputs(world.release())
+    _check_rejections(world, old, new, key)
     world.spec_rejections |= {(r.id, key) for r in new.rollout.rejected if r.id and r.inputs == key}
+
+
+def _check_rejections(world: World, old: AdapterReleaseStatus, new: AdapterReleaseStatus, key: str) -> None:
+    """What the route was taken from by itself is remembered; what is remembered is not tried again."""
+    before, rollout = old.rollout, new.rollout
+    if rollout.step is Step.ROLLING_BACK and before.step is not Step.ROLLING_BACK and rollout.origin is not None:
+        remembered = any(r.id == rollout.origin.id and r.inputs == key for r in rollout.rejected)
+        if rollout.origin.kind is BackendKind.ARTIFACT and not remembered:
+            raise Broken("5: the release rolls back, and does not remember from what")
+    target, origin = rollout.target, rollout.origin
+    if rollout.step is not Step.SWITCHING or before.step is Step.SWITCHING or target is None or origin is None:
+        return
+    if target.kind is origin.kind is BackendKind.ADAPTER and (target.id, key) in world.spec_rejections:
+        raise Broken("5: an update that was given up is tried again")
 
 
 _LIMITS = {
@@ -117,6 +133,11 @@ def _ensure_job(world: World, action: act.EnsureJob, seen: Snapshot) -> None:
     status = seen.release.status
     if action.kind is act.JobKind.BUILD and status.artifact and status.artifact.inputs == action.inputs:
         raise Broken("8: what is built is built again")
+    if action.kind is act.JobKind.BUILD and status.adapter is not None:
+        build, retry = seen.release.spec.build, seen.release.metadata.annotations.get(RETRY_ANNOTATION, "")
+        made_of = f"{status.adapter.digest} {build!r} {retry}"
+        if world.builds.setdefault(made_of, action.inputs) != action.inputs:
+            raise Broken("8: the same is built again under another name")
     world.started[key] = world.started.get(key, 0) + 1
     name = f"{action.kind}-{action.inputs[:8]}"
     facts = JobFacts(action.kind, name, action.inputs, JobState.ACTIVE)

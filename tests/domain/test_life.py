@@ -213,6 +213,24 @@ def test_a_load_that_does_not_end_says_so_and_goes_on_trying() -> None:
     assert world.served == adapter(V1)
 
 
+def test_a_deadline_that_is_over_does_not_make_it_look_again_without_a_pause() -> None:
+    world = World()
+    for pod in world.pods.values():
+        pod.mute = True
+    settle(world, 10, tick=120)
+    done = Controller(world).look()
+    assert done.requeue_after is not None and done.requeue_after.total_seconds() == 1
+
+
+def test_when_the_base_mounts_the_store_elsewhere_its_old_pods_go_on_serving() -> None:
+    """Their answers still come from the place that their own template named."""
+    world = serving_v1()
+    assert world.base is not None
+    world.base = replace(world.base, store_path="/data")
+    for _ in run(world, 10):
+        assert len(world.answering()) == 2
+
+
 # -- what keeps it from working at all
 
 

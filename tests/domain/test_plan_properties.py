@@ -91,11 +91,22 @@ class Life(RuleBasedStateMachine):
         away = world.base is None or ROUTE in world.services_taken or self._is_deleted()
         if not away and (lying := [p.name for p in world.pods.values() if world.lies(p)]):
             raise Broken(f"1: {lying} say in a label that they hold what they do not")
+        if not away:
+            self._nothing_waits_beyond_its_deadline()
         if world.served is None or moving or away:
             return
         selector = world.snapshot().selector_for(world.served)
         if world.routed_pods(selector) and world.selector != selector:
             raise Broken(f"1: {world.served} is up, and the route points elsewhere")
+
+    def _nothing_waits_beyond_its_deadline(self) -> None:
+        """But for a load, a way back, and a revision that the user insists on: there is nothing better to do."""
+        rollout, spec = self.world.status.rollout, self.world.release().spec
+        ends = [Step.IMPORTING, Step.BUILDING, Step.VALIDATING, Step.SWITCHING, Step.OBSERVING]
+        if spec.rollback is None:
+            ends.append(Step.STARTING)
+        if rollout.step in ends and rollout.deadline is not None and self.world.now >= rollout.deadline:
+            raise Broken(f"6: {rollout.step} goes on although its time is over")
 
     # -- the users
     @rule()

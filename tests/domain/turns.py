@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from controller.api.status import AdapterReleaseStatus
 from controller.domain import actions as act
 from controller.domain.plan import Plan, plan
 from controller.domain.snapshot import JobState, Snapshot
@@ -14,6 +15,12 @@ from tests.domain.world import Broken, World
 
 # More plans than any real chain of decisions needs while the clock stands still.
 QUIET_ROUNDS = 25
+
+
+def _decision(status: AdapterReleaseStatus) -> tuple[object, ...]:
+    """What the next plan must find written down: where the release stands, and what is ruled out."""
+    rollout = status.rollout
+    return status.serving, rollout.step, rollout.target, rollout.origin, rollout.deadline, rollout.rejected
 
 
 @dataclass
@@ -33,6 +40,8 @@ class Controller:
         news = bool(self.plan.actions) or self.plan.status != self.world.status
         if news and plan(self.seen, self.world.now) != self.plan:
             raise Broken("8: the same snapshot gives another plan")
+        if self.plan.actions and _decision(self.plan.status) != _decision(self.seen.release.status):
+            raise Broken("8: a decision is carried out before it is written down")
         self.todo = list(self.plan.actions)
         return self.plan
 

@@ -122,6 +122,7 @@ class World:
         self.latency: float | None = 0.1  # what the next validation measures at the adapter
         # what the invariants are about
         self.started: dict[tuple[JobKind, str], int] = {}
+        self.builds: dict[str, str] = {}  # what a build is made of -> its inputs
         self.passed: set[str] = set()  # artifacts that a validation found good
         self.proven_adapters: set[str] = set()
         self.left_route_at: dict[str, datetime] = {}
