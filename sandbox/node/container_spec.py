@@ -1,9 +1,9 @@
 """Write containerd's base_runtime_spec: its own default, and the host's programs shown read-only in every container.
 
-    python -m sandbox.node.container_spec OUT DIRECTORY...
+    python -m sandbox.node.container_spec OUT [SOURCE=PLACE]...
 
-So an image whose root is almost empty runs the host's Python. Each DIRECTORY (an environment, the checkout) is
-shown at its own place.
+So an image whose root is almost empty runs the host's Python. SOURCE (an environment, the checkout) is shown at PLACE,
+not at its own path: a pod that mounts a volume at /tmp would hide a checkout below /tmp.
 """
 
 import json
@@ -16,32 +16,29 @@ from typing import Any
 _MOST_OPEN_FILES = 65536
 
 
-def host_directories(named: list[str]) -> list[Path]:
-    """What to show: the host's programs, this Python's home, and `named`; nothing below another of them."""
-    shown: list[Path] = []
-    for name in [
-        "/usr",
-        "/etc/ssl",
-        "/etc/alternatives",
-        "/etc/ld.so.cache",
-        "/etc/localtime",
-        sys.base_prefix,
-        *named,
-    ]:
+# The host's programs, and the home of this Python: at their own places, because programs name them.
+_PROGRAMS = ["/usr", "/etc/ssl", "/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime", sys.base_prefix]
+
+
+def shown(named: list[str]) -> dict[str, Path]:
+    """Source by place; nothing below another of the host's programs."""
+    places: dict[str, Path] = {}
+    for name in _PROGRAMS:
         path = Path(name)
-        if path.exists() and not any(path.is_relative_to(other) for other in shown):
-            shown.append(path)
-    return shown
+        if path.exists() and not any(path.is_relative_to(other) for other in places):
+            places[name] = path.resolve()
+    for pair in named:
+        source, _, place = pair.partition("=")
+        places[place] = Path(source).resolve()
+    return places
 
 
-def container_spec(directories: list[Path]) -> dict[str, Any]:
-    """The default spec with read-only binds of `directories` and as many open files as we may have."""
+def container_spec(places: dict[str, Path]) -> dict[str, Any]:
+    """The default spec with read-only binds, and as many open files as we may have."""
     spec: dict[str, Any] = json.loads(subprocess.check_output(["ctr", "oci", "spec"]))
-    for path in directories:
+    for place, source in places.items():
         options = ["rbind", "rprivate", "ro", "nosuid"]
-        spec["mounts"].append(
-            {"destination": str(path), "source": str(path.resolve()), "type": "bind", "options": options}
-        )
+        spec["mounts"].append({"destination": place, "source": str(source), "type": "bind", "options": options})
     # The default says 1024 open files, and nothing can go above our own hard limit without CAP_SYS_RESOURCE.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     files = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
@@ -50,4 +47,4 @@ def container_spec(directories: list[Path]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(json.dumps(container_spec(host_directories(sys.argv[2:])), indent=1))
+    Path(sys.argv[1]).write_text(json.dumps(container_spec(shown(sys.argv[2:])), indent=1))

@@ -11,9 +11,12 @@ from pathlib import Path
 from sandbox.node.oci import Image, write_archive
 
 BIN_DIR = "/opt/adapterrelease/bin"
+# Where containers see this machine's checkout and its environment for models; config.sh has them put there.
+CHECKOUT = Path("/opt/adapterrelease/checkout")
+ML_ENV = Path("/opt/adapterrelease/ml")
 
 
-def images(checkout: Path, ml_env: Path) -> list[Image]:
+def images(checkout: Path = CHECKOUT, ml_env: Path = ML_ENV) -> list[Image]:
     """Every image that pods in the sandbox can name."""
     return [
         Image("local/pause:1"),
@@ -71,11 +74,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pause", type=Path, required=True)
-    parser.add_argument("--checkout", type=Path, required=True)
-    parser.add_argument("--ml-env", type=Path, required=True)
     options = parser.parse_args()
     path = f"{BIN_DIR}:{sys.base_prefix}/bin:/usr/local/bin:/usr/bin:/usr/sbin:/bin"
-    write_archive(options.out, images(options.checkout, options.ml_env), options.pause.read_bytes(), BIN_DIR, path)
+    write_archive(options.out, images(), options.pause.read_bytes(), BIN_DIR, path)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def test_an_adapter_that_changed_since_its_import_is_refused(base: Path, adapter
 
 def test_a_bad_adapter_is_refused_before_any_weight_is_written(base: Path, tmp_path: Path) -> None:
     tiny_models.adapter(tmp_path / "adapter", tiny_models.lora_tensors(layers=3))
-    with pytest.raises(RejectedError, match="^finetune: layer 2") as refused:
+    with pytest.raises(RejectedError, match=r"^finetune: layer 2") as refused:
         built(tmp_path)
     assert refused.value.reason == "BaseMismatch"
     assert in_store(tmp_path) == set()
