@@ -74,6 +74,8 @@ def waiting_text(job: Json, pods: Sequence[Json]) -> str:
     active = [p for p in pods if not _ended(p)]
     if any(is_running(p, JOB_CONTAINER) for p in active):
         return ""
+    if not active and any(_ended(p).get("exitCode") == 0 for p in pods):
+        return "its pod has ended"
     return next((text for p in active if (text := trouble_of(p))), "waiting for its pod")
 
 

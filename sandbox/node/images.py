@@ -34,7 +34,7 @@ def images(checkout: Path = CHECKOUT, ml_env: Path = ML_ENV) -> list[Image]:
         Image(
             "vllm/vllm-openai:sandbox",
             entrypoint=("vllm", "serve"),
-            scripts={"vllm": _vllm(checkout, ml_env / "bin/python")},
+            scripts={"vllm": _vllm(checkout, ml_env)},
         ),
     ]
 
@@ -56,7 +56,7 @@ exec {python} -m controller "$@"
 """
 
 
-def _vllm(checkout: Path, python: Path) -> str:
+def _vllm(checkout: Path, ml_env: Path) -> str:
     # The `vllm` command of the CPU build lacks its metadata, so the server's module is started instead.
     return f"""#!/bin/sh
 if [ "$1" != serve ]; then echo "this image knows only: vllm serve MODEL FLAGS" >&2; exit 2; fi
@@ -64,8 +64,9 @@ shift
 case ${{1:-}} in -* | '') ;; *) set -- --model "$@" ;; esac
 export PYTHONPATH={checkout}/sandbox/vllm${{PYTHONPATH:+:$PYTHONPATH}}
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
+export VLLM_CACHE_ROOT=${{VLLM_CACHE_ROOT:-{ml_env}/vllm-cache}}
 export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-1}} OMP_WAIT_POLICY=passive VLLM_CPU_OMP_THREADS_BIND=nobind
-exec {python} -m vllm.entrypoints.openai.api_server "$@"
+exec {ml_env}/bin/python -m vllm.entrypoints.openai.api_server "$@"
 """
 
 

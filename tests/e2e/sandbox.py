@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 import subprocess
 import tempfile
 from functools import cache
@@ -24,7 +23,6 @@ KUBE_UP = SANDBOX / "node" / "kube-up.sh"
 SCRIPTS = SANDBOX / "demo" / "client"
 SHORT_SUITE = 40  # examples; the whole one has 200
 MAX_CPU_LORAS = 4  # few, so that a server is full soon
-VLLM_CACHE = "vllm-cache"
 _UP, _FAILED = "the cluster is up", "the cluster is not up"
 
 Json = dict[str, Any]
@@ -107,23 +105,6 @@ def fill(store: Path) -> None:
         raise SandboxFailed(f"the store could not be filled:\n{result.stdout}\n{result.stderr}")
     whole = (store / "suites" / "support.jsonl").read_text().splitlines(keepends=True)
     (store / "suites" / "short.jsonl").write_text("".join(whole[:SHORT_SUITE]))
-    shutil.copytree(_model_infos(ml_env), store / VLLM_CACHE, dirs_exist_ok=True)
-
-
-def _model_infos(ml_env: Path) -> Path:
-    """What vLLM finds out about a model's class takes a third of its start: found out once, for all pods."""
-    kept = ml_env.with_name(f"{ml_env.name}.vllm-cache")
-    if not kept.exists():
-        draft = Path(tempfile.mkdtemp(prefix="vllm-cache-", dir=kept.parent))
-        name = "ModelRegistry.models['LlamaForCausalLM']"
-        look = f"from vllm.model_executor.models import ModelRegistry; {name}.inspect_model_cls()"
-        environment = os.environ | {"VLLM_CACHE_ROOT": str(draft)}
-        command = [str(ml_env / "bin" / "python"), "-c", look]
-        subprocess.run(command, env=environment, check=True, capture_output=True)
-        for path in [draft, *draft.rglob("*")]:  # servers are another user
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        draft.rename(kept)
-    return kept
 
 
 def install(cluster: Cluster) -> None:
@@ -145,7 +126,6 @@ def _for_two(deployment: Json) -> Json:
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     kept = [a for a in container["args"] if not a.startswith("--max-cpu-loras")]
     container["args"] = [*kept, f"--max-cpu-loras={MAX_CPU_LORAS}"]
-    container["env"].append({"name": "VLLM_CACHE_ROOT", "value": f"/store/{VLLM_CACHE}"})
     container["readinessProbe"] |= {"timeoutSeconds": 10, "failureThreshold": 5}
     container["startupProbe"] |= {"failureThreshold": 600}
     return deployment

@@ -148,6 +148,8 @@ def test_a_job_that_waits_says_for_what() -> None:
     assert waiting_text(job(), [pulling]) == "container job: ErrImagePull: no such"
     assert waiting_text(job("Suspended"), []) == "suspended: it waits for a queue"
     assert waiting_text(job(), [pod(code=None)]) == ""
+    assert waiting_text(job(), [pod(code=0)]) == "its pod has ended"
+    assert waiting_text(job(), [pod(code=1)]) == "waiting for its pod"
 
 
 def test_progress_is_asked_at_most_every_ten_seconds_and_kept_while_it_is_silent() -> None:
