@@ -142,6 +142,8 @@ class ArtifactStatus(Timed):
         default_factory=list, description="Scores by suite.", json_schema_extra=LIST_MAP_BY_NAME
     )
     speedup: str = Field("", description="Output tokens per second over the adapter's, under the same load.")
+    adapter_tokens_per_second: str = Field("", description="Output tokens a second of the adapter in the benchmark.")
+    artifact_tokens_per_second: str = Field("", description="Output tokens a second of the artifact in the benchmark.")
     adapter_latency_seconds: str = Field("", description="Mean latency of a request to the adapter in the benchmark.")
     artifact_latency_seconds: str = Field("", description="Mean latency of a request to the artifact in the benchmark.")
 

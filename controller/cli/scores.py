@@ -44,6 +44,8 @@ def _for_domain(result: EvaluateResult) -> snapshot.EvaluateResult:
             for s in result.suites
         ),
         speedup=timed.speedup if timed else None,
+        adapter_tokens_per_second=timed.reference.output_tokens_per_second if timed else None,
+        artifact_tokens_per_second=timed.candidate.output_tokens_per_second if timed else None,
         adapter_latency_seconds=timed.reference.mean_latency_seconds if timed else None,
         artifact_latency_seconds=timed.candidate.mean_latency_seconds if timed else None,
         benchmark_errors=timed.reference.errors + timed.candidate.errors if timed else 0,

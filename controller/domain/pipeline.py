@@ -333,6 +333,8 @@ def _with_scores(artifact: ArtifactStatus, inputs: str, verdict: Verdict, result
             "validation_inputs": inputs,
             "scores": scores,
             "speedup": text(result.speedup, 2),
+            "adapter_tokens_per_second": text(result.adapter_tokens_per_second, 1),
+            "artifact_tokens_per_second": text(result.artifact_tokens_per_second, 1),
             "adapter_latency_seconds": text(result.adapter_latency_seconds),
             "artifact_latency_seconds": text(result.artifact_latency_seconds),
         }

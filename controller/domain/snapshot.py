@@ -139,6 +139,8 @@ class SuiteResult:
 class EvaluateResult:
     suites: tuple[SuiteResult, ...] = ()
     speedup: float | None = None
+    adapter_tokens_per_second: float | None = None
+    artifact_tokens_per_second: float | None = None
     adapter_latency_seconds: float | None = None
     artifact_latency_seconds: float | None = None
     benchmark_errors: int = 0

@@ -181,6 +181,8 @@ def _evaluation(result: outcome.EvaluateResult) -> domain.EvaluateResult:
     return domain.EvaluateResult(
         suites=suites,
         speedup=benchmark.speedup,
+        adapter_tokens_per_second=benchmark.reference.output_tokens_per_second,
+        artifact_tokens_per_second=benchmark.candidate.output_tokens_per_second,
         adapter_latency_seconds=benchmark.reference.mean_latency_seconds,
         artifact_latency_seconds=benchmark.candidate.mean_latency_seconds,
         benchmark_errors=benchmark.reference.errors + benchmark.candidate.errors,

@@ -80,17 +80,17 @@ def test_a_build_gives_flat_provenance() -> None:
 
 def test_the_reference_of_an_evaluation_is_the_adapter() -> None:
     suite = {"name": "s", "samples": 10, "reference": 0.9, "candidate": 0.8, "agreement": 0.7, "errors": 1}
-    side = {"requestsPerSecond": 1, "outputTokensPerSecond": 2, "p95LatencySeconds": 3}
+    side = {"requestsPerSecond": 1, "p95LatencySeconds": 3}
     benchmark = {
-        "reference": side | {"meanLatencySeconds": 0.5, "errors": 1},
-        "candidate": side | {"meanLatencySeconds": 0.25, "errors": 2},
+        "reference": side | {"outputTokensPerSecond": 20, "meanLatencySeconds": 0.5, "errors": 1},
+        "candidate": side | {"outputTokensPerSecond": 40, "meanLatencySeconds": 0.25, "errors": 2},
         "speedup": 2.0,
     }
     result = {"kind": "Evaluate", "suites": [suite], "benchmark": benchmark}
     said = json.dumps({"kind": "Evaluate", "result": result})
     facts = job_facts(job("Complete", kind="validate"), [pod(message=said)])
     assert facts is not None
-    assert facts.result == EvaluateResult((SuiteResult("s", 10, 0.9, 0.8, 0.7, 1),), 2.0, 0.5, 0.25, 3)
+    assert facts.result == EvaluateResult((SuiteResult("s", 10, 0.9, 0.8, 0.7, 1),), 2.0, 20, 40, 0.5, 0.25, 3)
 
 
 def test_of_several_pods_the_newest_that_said_something_counts() -> None:
