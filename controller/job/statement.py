@@ -19,7 +19,7 @@ from controller.errors import PermanentError
 from controller.job.artifact import DOCUMENT
 from controller.job.contract import EvaluateContract, EvaluatedArtifact
 from controller.job.reasons import Reason
-from controller.job.store import Store, make_directory, publish_file
+from controller.job.store import Store, file_digest, make_directory, publish_file
 from controller.job.strict_json import MAX_BYTES, parse_object
 from controller.job.summary import EvaluateResult
 
@@ -33,6 +33,25 @@ def statement_path(store: Store, artifact: EvaluatedArtifact) -> Path:
     return store.evaluations(artifact.id) / f"{artifact.inputs}.json"
 
 
+def kept_beside(directory: Path, contract: EvaluateContract) -> EvaluateContract:
+    """The contract, with its scores kept beside the artifact in `directory`: without a controller that names them.
+
+    Their name is a digest of what is asked of whom. Raises PermanentError if no artifact of a store is there.
+    """
+    directory = directory.resolve()
+    document, _ = _read(directory)
+    store = Store(directory.parent.parent)
+    if store.artifact(str(document["id"])) != directory:
+        raise PermanentError(
+            f"{directory} is not where {document['id']} lies in a store: give STORE/artifacts/HEX",
+            reason=Reason.INVALID_ARGUMENT,
+        )
+    data = [file_digest(Path(s.source.path)) for s in contract.suites if s.source.path is not None]
+    inputs = hashlib.sha256("\n".join([contract.to_json(), *data]).encode()).hexdigest()
+    artifact = EvaluatedArtifact(id=document["id"], digest=document["digest"], inputs=inputs)
+    return contract.model_copy(update={"store": str(store.root), "artifact": artifact})
+
+
 class Statement:
     """The statement of one evaluation. Made before anything is measured, so that what cannot be kept fails at once.
 
@@ -42,23 +61,27 @@ class Statement:
     def __init__(self, store: Store, artifact: EvaluatedArtifact) -> None:
         self.path = statement_path(store, artifact)
         self._artifact = artifact
-        self._name, self._document_digest = _identified(store.artifact(artifact.id), artifact)
+        self._document, self._document_digest = _identified(store.artifact(artifact.id), artifact)
         _make_writable(store, self.path.parent)
 
     def publish(
         self, contract: EvaluateContract, result: EvaluateResult, digests: Sequence[str], started: str, ended: str
     ) -> None:
         """Writes it, unless the same inputs have one. `digests` are those of the suites' files, in their order."""
-        subject = {"name": f"{self._artifact.id.removeprefix('sha256:')}/{DOCUMENT}", "digest": self._document_digest}
+        about = self._artifact
+        subject = {
+            "name": f"{about.id.removeprefix('sha256:')}/{DOCUMENT}",
+            "digest": {"sha256": self._document_digest},
+        }
         statement = {
             "_type": TYPE,
             "subject": [subject],
             "predicateType": PREDICATE_TYPE,
             "predicate": {
                 "release": contract.release.model_dump(by_alias=True),
-                "artifact": {"id": self._artifact.id, "digest": self._artifact.digest, "name": self._name},
-                "adapter": {"digest": self._artifact.adapter_digest},
-                "inputs": self._artifact.inputs,
+                "artifact": {"id": about.id, "digest": about.digest, "name": self._document["name"]},
+                "adapter": {"digest": about.adapter_digest} if about.adapter_digest else None,
+                "inputs": about.inputs,
                 "suites": _suites(contract, result, digests),
                 "benchmark": _benchmark(contract, result),
                 "startedOn": started,
@@ -73,27 +96,30 @@ class Statement:
         log.info("%s: %s", self.path, "written" if written else "there already, left as it is")
 
 
-def _identified(directory: Path, artifact: EvaluatedArtifact) -> tuple[str, dict[str, str]]:
-    """Name of the artifact, and digest of the document that lists its files with theirs."""
+def _identified(directory: Path, artifact: EvaluatedArtifact) -> tuple[dict[str, Any], str]:
+    """The artifact's document and its sha256; it lists the artifact's files with theirs."""
+    document, digest = _read(directory)
+    if (document["id"], document["digest"]) != (artifact.id, artifact.digest):
+        raise PermanentError(
+            f"{directory}/{DOCUMENT} is not that of {artifact.id} with the files {artifact.digest}: somebody changed"
+            f" it. Remove {directory} and build again",
+            reason=Reason.STORE_CORRUPTED,
+        )
+    return document, digest
+
+
+def _read(directory: Path) -> tuple[dict[str, Any], str]:
     path = directory / DOCUMENT
     try:
         with path.open("rb") as f:
             text = f.read(MAX_BYTES + 1)
         document = parse_object(text, str(path))
-        same = (document["id"], document["digest"]) == (artifact.id, artifact.digest)
-        name = str(document["name"])
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError) as e:
-        raise PermanentError(
-            f"{path} does not say what the artifact is ({type(e).__name__}: {e}): remove {directory} and build again",
-            reason=Reason.STORE_CORRUPTED,
-        ) from e
-    if not same:
-        raise PermanentError(
-            f"{path} is not that of {artifact.id} with the files {artifact.digest}: somebody changed it. Remove"
-            f" {directory} and build again",
-            reason=Reason.STORE_CORRUPTED,
-        )
-    return name, {"sha256": hashlib.sha256(text).hexdigest()}
+        missing = {"id", "digest", "name"} - document.keys()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as e:
+        raise PermanentError(f"no artifact is in {directory}: {e}", reason=Reason.STORE_CORRUPTED) from e
+    if missing:
+        raise PermanentError(f"{path} lacks {', '.join(sorted(missing))}", reason=Reason.STORE_CORRUPTED)
+    return document, hashlib.sha256(text).hexdigest()
 
 
 def _make_writable(store: Store, directory: Path) -> None:

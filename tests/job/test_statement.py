@@ -150,7 +150,7 @@ def test_without_an_artifact_nothing_is_kept(store: Store, asked: list[FakeModel
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"id": "sha256:" + "b" * 64}, "does not say what the artifact is"),
+        ({"id": "sha256:" + "b" * 64}, "no artifact is in"),
         ({"digest": "sha256:" + "b" * 64}, "somebody changed it"),
     ],
 )
