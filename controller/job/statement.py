@@ -20,7 +20,7 @@ from controller.job.artifact import DOCUMENT
 from controller.job.contract import EvaluateContract, EvaluatedArtifact
 from controller.job.reasons import Reason
 from controller.job.store import Store, file_digest, make_directory, publish_file
-from controller.job.strict_json import MAX_BYTES, parse_object
+from controller.job.strict_json import MAX_BYTES, parse_object, read_object
 from controller.job.summary import EvaluateResult
 
 TYPE = "https://in-toto.io/Statement/v1"
@@ -61,21 +61,20 @@ class Statement:
     def __init__(self, store: Store, artifact: EvaluatedArtifact) -> None:
         self.path = statement_path(store, artifact)
         self._artifact = artifact
-        self._document, self._document_digest = _identified(store.artifact(artifact.id), artifact)
+        self._document, digest = _identified(store.artifact(artifact.id), artifact)
+        name = f"{store.artifact(artifact.id).name}/{DOCUMENT}"
+        self._subject: list[Any] = [{"name": name, "digest": {"sha256": digest}}]
         _make_writable(store, self.path.parent)
+        _is_about(self.path, self._subject)
 
     def publish(
         self, contract: EvaluateContract, result: EvaluateResult, digests: Sequence[str], started: str, ended: str
     ) -> None:
         """Writes it, unless the same inputs have one. `digests` are those of the suites' files, in their order."""
         about = self._artifact
-        subject = {
-            "name": f"{about.id.removeprefix('sha256:')}/{DOCUMENT}",
-            "digest": {"sha256": self._document_digest},
-        }
         statement = {
             "_type": TYPE,
-            "subject": [subject],
+            "subject": self._subject,
             "predicateType": PREDICATE_TYPE,
             "predicate": {
                 "release": contract.release.model_dump(by_alias=True),
@@ -134,6 +133,20 @@ def _make_writable(store: Store, directory: Path) -> None:
         raise PermissionError(
             f"the scores could not be kept: {directory} cannot be written to by user {os.getuid()}; set its owner, or"
             " fsGroup in the base's pod template"
+        )
+
+
+def _is_about(path: Path, subject: list[Any]) -> None:
+    """A statement that is there already is of this artifact, not of one that was deleted and built again."""
+    if not path.exists():
+        return
+    try:
+        known = read_object(path).get("subject")
+    except ValueError as e:
+        raise PermanentError(f"{e}: remove {path}", reason=Reason.STORE_CORRUPTED) from e
+    if known != subject:
+        raise PermanentError(
+            f"{path} is about an artifact that is there no more: remove it", reason=Reason.STORE_CORRUPTED
         )
 
 

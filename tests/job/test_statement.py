@@ -174,6 +174,18 @@ def test_a_damaged_document_is_no_artifact(text: str, store: Store, asked: list[
     assert e.value.reason == "StoreCorrupted"
 
 
+@pytest.mark.parametrize("text", ["{", '{"subject": []}'])
+def test_a_statement_about_another_artifact_is_not_taken_for_its_own(
+    text: str, store: Store, asked: list[FakeModel], tmp_path: Path
+) -> None:
+    store.evaluations(HEX).mkdir()
+    (store.evaluations(HEX) / f"{INPUTS}.json").write_text(text)
+    with pytest.raises(PermanentError, match="remove") as e:
+        evaluated(store, tmp_path)
+    assert e.value.reason == "StoreCorrupted"
+    assert not any(model.requests for model in asked)
+
+
 @pytest.mark.parametrize("target", [f"artifacts/{HEX}", "../elsewhere", "artifacts/nowhere"])
 def test_a_link_leads_nowhere_else(target: str, store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
