@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -142,6 +142,7 @@ class SuiteResult:
 @dataclass(frozen=True)
 class EvaluateResult:
     suites: tuple[SuiteResult, ...] = ()
+    _: KW_ONLY
     speedup: float | None = None
     adapter_tokens_per_second: float | None = None
     artifact_tokens_per_second: float | None = None

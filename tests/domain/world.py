@@ -315,7 +315,7 @@ class World:
         score = {"bad": 0.4, "nan": math.nan}.get(outcome, 0.99)
         latency = math.nan if outcome == "nan" else self.latency
         result = SuiteResult("support", 100, 0.99, score, errors=errors)
-        return EvaluateResult((result,), 1.5, latency, latency)
+        return EvaluateResult((result,), speedup=1.5, adapter_latency_seconds=latency, artifact_latency_seconds=latency)
 
     def crash_container(self, name: str) -> None:
         pod = self.pods[name]

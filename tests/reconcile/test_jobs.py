@@ -90,7 +90,15 @@ def test_the_reference_of_an_evaluation_is_the_adapter() -> None:
     said = json.dumps({"kind": "Evaluate", "result": result})
     facts = job_facts(job("Complete", kind="validate"), [pod(message=said)])
     assert facts is not None
-    assert facts.result == EvaluateResult((SuiteResult("s", 10, 0.9, 0.8, 0.7, 1),), 2.0, 20, 40, 0.5, 0.25, 3)
+    assert facts.result == EvaluateResult(
+        (SuiteResult("s", 10, 0.9, 0.8, 0.7, 1),),
+        speedup=2.0,
+        adapter_tokens_per_second=20,
+        artifact_tokens_per_second=40,
+        adapter_latency_seconds=0.5,
+        artifact_latency_seconds=0.25,
+        benchmark_errors=3,
+    )
 
 
 def test_of_several_pods_the_newest_that_said_something_counts() -> None:
