@@ -137,7 +137,10 @@ class ArtifactStatus(Timed):
         description="Pass, Fail or Inconclusive; empty: not validated yet.",
         pattern="^(Pass|Fail|Inconclusive)?$",
     )
-    validation_inputs: str = Field("", description="Hash of the spec fields that the verdict is for.")
+    validation_inputs: str = Field(
+        "",
+        description="Hash of what the verdict is for; the scores are in the store, in PATH.evaluations/HASH.json.",
+    )
     scores: list[SuiteScore] = Field(
         default_factory=list, description="Scores by suite.", json_schema_extra=LIST_MAP_BY_NAME
     )

@@ -138,6 +138,10 @@ def evaluate(
     concurrency: Annotated[int, typer.Option(help="Requests in flight in the benchmark.")] = 8,
     requests: Annotated[int, typer.Option(help="Requests to each in the benchmark.")] = 64,
     api_key_file: Annotated[Path | None, typer.Option(help="File with the servers' key.")] = None,
+    artifact: Annotated[
+        Path | None,
+        typer.Option(help="What the candidate serves, STORE/artifacts/HEX: keep the scores beside it."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score and time two endpoints side by side, and judge: 0 pass, 1 fail, 3 no verdict."""
@@ -145,6 +149,8 @@ def evaluate(
     from controller.job.contract import Benchmark, EvaluateContract, Release, Source, Suite
     from controller.job.evaluate import run_evaluate
     from controller.job.progress import Progress
+    from controller.job.statement import kept_beside, statement_path
+    from controller.job.store import Store
 
     with told(as_json):
         suites = tuple(
@@ -164,7 +170,11 @@ def evaluate(
             suites=suites,
             benchmark=Benchmark(concurrency=concurrency, requests=requests),
         )
+        if artifact is not None:
+            contract = kept_beside(artifact, contract)
         result = run_evaluate(contract, Progress())
+        if contract.store is not None and contract.artifact is not None:
+            note(f"scores: {statement_path(Store(Path(contract.store)), contract.artifact)}")
     judgement = verdict(result, max_score_drop)
     print(report(result, judgement, as_json))
     raise typer.Exit({"Pass": 0, "Fail": 1}.get(judgement.verdict, NO_VERDICT))

@@ -38,8 +38,10 @@ def build_inputs(release: AdapterRelease, base: BaseFacts, adapter_digest: str) 
 
 
 def validate_inputs(release: AdapterRelease, artifact_id: str) -> str:
+    """With the release: what is measured is its own adapter and candidate, whoever else has the same artifact."""
     validation = release.spec.validation
-    return key_of("validate", validation.to_wire() if validation else {}, artifact_id, _retry(release))
+    wire = validation.to_wire() if validation else {}
+    return key_of("validate", release.metadata.uid, wire, artifact_id, _retry(release))
 
 
 def spec_inputs(release: AdapterRelease) -> str:

@@ -248,7 +248,8 @@ def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> Artifact
     )
     if not same or known is None:
         return fresh
-    return known.model_copy(update={"inputs": inputs, "reused": result.reused})
+    made = {"name": result.name, "path": result.path, "digest": result.digest, "size_bytes": result.size_bytes}
+    return known.model_copy(update={"inputs": inputs, "reused": result.reused, **made})
 
 
 # -- start and validate

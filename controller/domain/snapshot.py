@@ -61,6 +61,10 @@ class BaseFacts:
         """Where the build job publishes that artifact."""
         return f"{self.store_path}/artifacts/{hex_of(artifact_id)}"
 
+    def evaluations_path(self, artifact_id: str) -> str:
+        """Where validations keep what they measured of that artifact."""
+        return f"{self.artifact_path(artifact_id)}.evaluations"
+
 
 @dataclass(frozen=True)
 class LoadFailure:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from controller.job.artifact import Inputs
 from controller.job.base import Base, find_base, read_base
 from controller.job.calibration import Sample
 from controller.job.contract import BuildContract, Quantization
+from controller.job.document import utc_now
 from controller.job.merge import Weighted
 from controller.job.preflight import base_can_be_merged, readable_adapters, there_is_room
 from controller.job.progress import Progress
@@ -29,6 +29,7 @@ from controller.job.store import (
     digest_of,
     directory_digests,
     file_digest,
+    make_directory,
     publish,
     remove_directory,
     sync,
@@ -38,11 +39,7 @@ from controller.job.summary import BuildResult
 ABANDONED_SECONDS = 7 * 86400
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str] = _now) -> BuildResult:
+def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str] = utc_now) -> BuildResult:
     """Builds the artifact of `contract`, or finds it. Raises PermanentError, TransientError or OSError."""
     store = Store(Path(contract.store))
     progress.stage("preflight", unit="items")
@@ -65,6 +62,8 @@ def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str
                 remove_directory(work)  # nobody will go on from here
                 raise
         store.artifact(inputs.artifact_id).chmod(0o555)
+        # Made here, by the user that jobs run as: a missing subPath would be made by the kubelet, for root.
+        make_directory(store.evaluations(inputs.artifact_id))
         remove_directory(work)
     return artifact.result_of(store, contract, inputs, document, reused)
 

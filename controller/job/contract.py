@@ -159,18 +159,40 @@ class Benchmark(Document):
     requests: int = Field(64, ge=1)
 
 
+class EvaluatedArtifact(Document):
+    """What the candidate serves, and the adapter it is compared with: what the kept scores are about.
+
+    `inputs` names the evaluation: the same inputs have the same name.
+    """
+
+    id: Digest
+    digest: Digest
+    adapter_digest: Digest | None = None
+    inputs: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class EvaluateContract(Document):
-    """Score and time the reference (the live adapter) and the candidate (the merged model)."""
+    """Score and time the reference (the live adapter) and the candidate (the merged model).
+
+    With `artifact` the scores are kept in the store, beside it.
+    """
 
     api_version: ApiVersion = API_VERSION
     kind: Literal["Evaluate"] = "Evaluate"
     release: Release
     store: str | None = None
+    artifact: EvaluatedArtifact | None = None
     reference: Endpoint
     candidate: Endpoint
     api_key_file: str | None = None
     suites: tuple[Suite, ...] = Field(min_length=1)
     benchmark: Benchmark | None = Benchmark()
+
+    @model_validator(mode="after")
+    def _scores_are_kept_in_a_store(self) -> EvaluateContract:
+        if self.artifact is not None and self.store is None:
+            raise ValueError("to keep the scores of an artifact give the store that it is in")
+        return self
 
 
 Contract = Annotated[ImportContract | BuildContract | EvaluateContract, Field(discriminator="kind")]

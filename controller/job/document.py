@@ -5,6 +5,7 @@ Must not know what the documents say.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +16,11 @@ API_VERSION: Final = "job.adapterrelease.dev/v1alpha1"
 ApiVersion = Literal["job.adapterrelease.dev/v1alpha1"]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def utc_now() -> str:
+    """The time, as documents say it: RFC 3339, in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Document(BaseModel):

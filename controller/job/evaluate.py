@@ -1,4 +1,4 @@
-"""Evaluate: scores every suite through both live endpoints and times both under the same load.
+"""Evaluate: scores every suite through both live endpoints, times both under the same load, and keeps the result.
 
 It measures and gives no verdict: that is `controller/domain/checks.py`. Must not know what serves.
 """
@@ -15,9 +15,12 @@ from pathlib import Path
 
 from controller.job.chat import Answer, Chat
 from controller.job.contract import Benchmark, EvaluateContract, Suite
+from controller.job.document import utc_now
 from controller.job.progress import Progress
 from controller.job.sources import downloader_for, local_file
-from controller.job.suite import MAX_BYTES, Example, is_right, read_suite
+from controller.job.statement import Statement
+from controller.job.store import Store
+from controller.job.suite import MAX_BYTES, Example, Examples, is_right, read_suite
 from controller.job.summary import BenchmarkResult, EvaluateResult, SuiteResult, Throughput
 
 SCORE_CONCURRENCY = 8
@@ -26,11 +29,21 @@ Prompt = tuple[Example, int]
 
 
 def run_evaluate(
-    contract: EvaluateContract, progress: Progress, clock: Callable[[], float] = time.perf_counter
+    contract: EvaluateContract,
+    progress: Progress,
+    clock: Callable[[], float] = time.perf_counter,
+    now: Callable[[], str] = utc_now,
 ) -> EvaluateResult:
-    """Scores and throughput. Raises PermanentError for a bad suite, TransientError if an endpoint is not there."""
+    """Scores and throughput; what is known of an artifact is kept beside it.
+
+    Raises PermanentError for a bad suite or artifact, TransientError if an endpoint is not there, OSError if the
+    result cannot be kept.
+    """
     progress.stage("fetch")
-    suites = _read_suites(contract, progress)
+    statement = _statement(contract)
+    started = now()
+    read = _read_suites(contract, progress)
+    suites = [(suite, data.examples) for suite, data in read]
     key = Path(contract.api_key_file).read_text().strip() if contract.api_key_file else None
     with ExitStack() as stack:
         concurrency = max(SCORE_CONCURRENCY, contract.benchmark.concurrency if contract.benchmark else 0)
@@ -44,10 +57,20 @@ def run_evaluate(
         if contract.benchmark is not None:
             prompts = [(example, suite.max_tokens) for suite, examples in suites for example in examples]
             timed = benchmark(contract.benchmark, prompts, reference, candidate, progress, clock)
-    return EvaluateResult(suites=results, benchmark=timed)
+    result = EvaluateResult(suites=results, benchmark=timed)
+    if statement is not None:
+        progress.stage("publish", unit="items")
+        statement.publish(contract, result, [data.digest for _, data in read], started, now())
+    return result
 
 
-def _read_suites(contract: EvaluateContract, progress: Progress) -> list[tuple[Suite, list[Example]]]:
+def _statement(contract: EvaluateContract) -> Statement | None:
+    if contract.store is None or contract.artifact is None:
+        return None
+    return Statement(Store(Path(contract.store)), contract.artifact)
+
+
+def _read_suites(contract: EvaluateContract, progress: Progress) -> list[tuple[Suite, Examples]]:
     with tempfile.TemporaryDirectory() as directory:
         return [
             (

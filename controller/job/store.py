@@ -1,7 +1,8 @@
 """The store on disk: what is published there is complete, durable, readable by every user and never changed.
 
-Layout: `adapters/NAME/HEX/`, `artifacts/ID/`, `.work/` for what is not finished. A directory is made under
-`.work/`, written to the disk, and gets its name by one rename; so a job may be killed at any moment.
+Layout: `adapters/NAME/HEX/`, `artifacts/HEX/`, `artifacts/HEX.evaluations/`, `.work/` for what is not finished.
+A directory is made under `.work/`, written to the disk, and gets its name by one rename; so a job may be killed
+at any moment.
 Must not know what the files mean.
 """
 
@@ -37,6 +38,11 @@ class Store:
 
     def artifact(self, artifact_id: str) -> Path:
         return self.root / "artifacts" / artifact_id.removeprefix("sha256:")
+
+    def evaluations(self, artifact_id: str) -> Path:
+        """What was measured of an artifact: beside it, since it is never changed."""
+        artifact = self.artifact(artifact_id)
+        return artifact.with_name(f"{artifact.name}.evaluations")
 
     def work(self, name: str) -> Path:
         return self.root / ".work" / name.removeprefix("sha256:")
@@ -154,4 +160,30 @@ def publish(work: Path, final: Path) -> bool:
             return False
         raise
     sync(final.parent)
+    return True
+
+
+def publish_file(text: str, final: Path) -> bool:
+    """Writes the file `final`, mode 0444. False, with nothing changed, if it is there already.
+
+    As with a directory, one rename is the only moment at which anything appears under `final`. A rename would
+    replace a file, so a lock beside it keeps others away: not every network file system has hard links.
+    """
+    partial = final.with_name(f".{final.name}.partial")
+    with final.with_name(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if final.exists():
+            return False
+        partial.unlink(missing_ok=True)  # of a job that was killed
+        try:
+            with partial.open("x", encoding="utf-8") as out:
+                out.write(text)
+                out.flush()
+                os.fchmod(out.fileno(), 0o444)
+                os.fsync(out.fileno())
+            partial.rename(final)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+        sync(final.parent)
     return True

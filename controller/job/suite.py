@@ -5,6 +5,7 @@ Must not know where the answers come from.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +26,26 @@ class Example:
     expected: str
 
 
-def read_suite(path: Path, name: str) -> list[Example]:
+@dataclass(frozen=True)
+class Examples:
+    """What a suite's file holds; `digest` is the sha256 of the very bytes that were read."""
+
+    examples: tuple[Example, ...]
+    digest: str
+
+
+def read_suite(path: Path, name: str) -> Examples:
     """All examples of the JSONL file. Raises PermanentError if one is malformed or there is none."""
     examples: list[Example] = []
+    digest = hashlib.sha256()
     with path.open("rb") as f:
         for number, line in enumerate(f, 1):
+            digest.update(line)
             if line.strip():
                 examples.append(_example(line, f"suite {name}, line {number}"))
     if not examples:
         raise PermanentError(f"suite {name} is empty: nothing would be proven", reason=Reason.EMPTY_SUITE)
-    return examples
+    return Examples(tuple(examples), f"sha256:{digest.hexdigest()}")
 
 
 def _example(line: bytes, where: str) -> Example:

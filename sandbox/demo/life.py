@@ -22,6 +22,7 @@ class Life:
         self.n = narrator
         self.results: dict[str, Any] = {}
         self.load: dict[str, Any] = {}
+        self.statement: dict[str, Any] = {}
 
     # -- looking
     def release(self) -> dict[str, Any]:
@@ -104,6 +105,9 @@ class Life:
         self.n.say(f"what serves is {artifact['name']}, in {artifact['path']}; its provenance:")
         for key, value in sorted(artifact["provenance"].items()):
             self.n.say(f"  {key}: {value}")
+        self.n.say("its scores, as an in-toto statement beside it in the store:")
+        path = f"{artifact['path']}.evaluations/{artifact['validationInputs']}.json"
+        self.statement = json.loads(self.n.kubectl("-n", NAMESPACE, "exec", "client", "--", "cat", path))
 
     def _promoted_or_rejected(self) -> bool:
         return self.is_true("Promoted") or bool(self.release()["status"].get("rollout", {}).get("rejected"))
@@ -159,5 +163,6 @@ class Life:
             "the artifact scores within 1 % of the adapter": r["artifact score"] >= r["adapter score"] - 0.01,
             "the artifact scores at least 50 points above the base": r["artifact score"] >= r["base score"] + 0.5,
             "provenance is there": bool(self.release()["status"]["artifact"]["provenance"]),
+            "the scores are in the store": bool(self.statement["predicate"]["suites"]),
         }
         return [promise for promise, kept in checks.items() if not kept]

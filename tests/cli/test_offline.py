@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -126,6 +127,36 @@ def test_evaluate_exits_by_its_verdict(answers: Any, code: int, verdict: str, tm
     assert said["verdict"] == verdict
     assert said["suites"][0]["samples"] == 10
     assert f"verdict: {verdict}" in people.stdout
+
+
+def test_evaluate_keeps_its_scores_beside_the_artifact(base: Path, adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "release.yaml").write_text(RELEASE.replace("method: None", 'method: "None"'))
+    made = call(
+        *("build", "-f", tmp_path / "release.yaml", "--base", base, "--out", tmp_path / "store"),
+        *("--volume", f"incoming={tmp_path}"),
+    )
+    built = json.loads(made.stdout)
+    with serve(FakeModel("one", lambda q: q)) as port:
+        given = ["evaluate", "--suite", suite(tmp_path), "--requests", 8]
+        given += [x for side in ("reference", "candidate") for x in (f"--{side}", f"http://127.0.0.1:{port}#one")]
+        for artifact in (base, tmp_path):
+            refused = call(*given, "--artifact", artifact)
+            assert refused.exit_code == 2 and "no artifact is in" in refused.stderr
+        moved = tmp_path / "moved"
+        shutil.copytree(built["path"], moved)
+        assert "STORE/artifacts/HEX" in call(*given, "--artifact", moved).stderr
+        done = call(*given, "--artifact", built["path"], "--json")
+        again = call(*given, "--artifact", built["path"])
+        with (tmp_path / "s.jsonl").open("a") as more:
+            more.write('{"messages": [{"role": "user", "content": "t"}], "expected": "t"}\n')
+        other = call(*given, "--artifact", built["path"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["verdict"] == "Pass"
+    first, second, third = (Path(c.stderr.strip().removeprefix("scores: ")) for c in (done, again, other))
+    assert first == second != third
+    said = json.loads(first.read_text())["predicate"]
+    assert (said["artifact"]["id"], said["adapter"], said["suites"][0]["samples"]) == (built["artifactId"], None, 10)
+    assert json.loads(third.read_text())["predicate"]["suites"][0]["samples"] == 11
 
 
 def test_evaluate_needs_a_model_name(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from controller.api.v1alpha1 import LOADED_LABEL_PREFIX, RELEASE_LABEL, RETRY_ANNOTATION
 from controller.errors import NotFound
+from controller.job.store import directory_digests, file_digest
 from controller.job.summary import BuildResult, parse_summary
 from controller.reconcile.caches import RELEASES
 from controller.reconcile.jobs import JOB_NAME_LABEL
@@ -116,7 +117,7 @@ def test_what_serves_is_the_w4a16_artifact(promoted: Release) -> None:
 
 
 def test_the_provenance_is_complete(promoted: Release) -> None:
-    """Base id and revision, adapter digests and versions, training run, tools, time, sizes, scores."""
+    """Base id and revision, adapter digests and versions, training run, tools, time, sizes."""
     document, status = artifact_document(promoted), promoted.status
     artifact = status["artifact"]
     made = document["provenance"]
@@ -136,9 +137,43 @@ def test_the_provenance_is_complete(promoted: Release) -> None:
     assert made["quantization"] == "AWQ W4A16_ASYM g32"
     assert made["calibrationDigest"].startswith("sha256:")
     assert document["seconds"]
-    # The scores come after the artifact is published and immutable: they are in status.
-    assert artifact["scores"] and artifact["speedup"]
     assert artifact["provenance"]["baseDigest"] == made["baseDigest"]
+
+
+def test_the_scores_are_kept_beside_the_artifact_which_they_did_not_change(promoted: Release) -> None:
+    directory, status = promoted.artifact_directory(), promoted.status
+    artifact = status["artifact"]
+    path = directory.with_name(f"{directory.name}.evaluations") / f"{artifact['validationInputs']}.json"
+    statement = json.loads(path.read_text())
+    digests = directory_digests(directory)
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["subject"] == [
+        {"name": f"{directory.name}/artifact.json", "digest": {"sha256": digests["artifact.json"]}}
+    ]
+    said = statement["predicate"]
+    assert said["release"]["uid"] == promoted.read()["metadata"]["uid"]
+    assert said["artifact"] == {key: artifact[key] for key in ("id", "digest", "name")}
+    assert said["adapter"]["digest"] == status["adapter"]["digest"] == artifact["adapterDigest"]
+    (judged,) = artifact["scores"]
+    (suite,) = said["suites"]
+    scores = (f"{suite['reference']:.4f}", f"{suite['candidate']:.4f}", f"{suite['agreement']:.4f}")
+    assert scores == (judged["adapter"], judged["artifact"], judged["agreement"])
+    assert (suite["name"], suite["samples"], suite["errors"]) == (judged["name"], judged["samples"], 0)
+    data = promoted.cluster.store / "suites" / "support.jsonl"
+    assert suite["dataDigest"] == f"sha256:{file_digest(data)}"
+    assert f"{said['benchmark']['speedup']:.2f}" == artifact["speedup"]
+    assert said["startedOn"] < said["finishedOn"]
+    assert {name: f["sha256"] for name, f in artifact_document(promoted)["files"].items()} == {
+        name: digest for name, digest in digests.items() if name != "artifact.json"
+    }
+    assert directory.stat().st_mode & 0o777 == 0o555
+
+
+def test_a_validation_can_write_nowhere_else_in_the_store(promoted: Release) -> None:
+    (job,) = promoted.jobs("validate")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    writable = [m for m in container["volumeMounts"] if m["name"] == "store" and not m.get("readOnly")]
+    assert [m["mountPath"] for m in writable] == [f"{promoted.status['artifact']['path']}.evaluations"]
 
 
 MADE: tuple[Resource, ...] = (DEPLOYMENTS, JOBS, SERVICES, CONFIGMAPS)

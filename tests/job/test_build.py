@@ -97,6 +97,18 @@ def test_nobody_may_change_a_published_artifact(base: Path, adapter: Path, tmp_p
     assert {p.stat().st_mode & 0o777 for p in path.iterdir()} == {0o444}
 
 
+def test_a_place_for_evaluations_is_there_for_new_and_for_reused_artifacts(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    result = built(tmp_path)
+    place = Path(result.path).with_name(f"{Path(result.path).name}.evaluations")
+    assert place == Store(tmp_path / "store").evaluations(result.artifact_id)
+    assert place.stat().st_mode & 0o777 == 0o755
+    place.rmdir()
+    assert built(tmp_path).reused
+    assert place.is_dir()
+
+
 def test_the_same_inputs_are_never_built_twice(
     base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +305,6 @@ def test_killed_at_any_step_a_job_leaves_no_half_artifact_and_goes_on(
 
 
 def _no_half_artifact(store: Path, files: set[str]) -> None:
-    for artifact in (store / "artifacts").glob("*"):
+    for artifact in (store / "artifacts").glob("[0-9a-f]" * 64):
         assert {p.name for p in artifact.iterdir()} == files
         assert json.loads((artifact / "artifact.json").read_text())["created"] == "then"

@@ -54,6 +54,8 @@ BUILD: dict[str, Any] = {
 EVALUATE: dict[str, Any] = {
     "kind": "Evaluate",
     "release": RELEASE,
+    "store": "/store",
+    "artifact": {"id": DIGEST, "digest": DIGEST, "adapterDigest": DIGEST, "inputs": "e" * 64},
     "reference": {"url": "http://a.llm.svc:8000", "model": "support-bot"},
     "candidate": {"url": "http://b.llm.svc:8000", "model": "support-bot"},
     "suites": [{"name": "s", "source": {"path": "/s/a", "root": "/s"}, "scorer": "ExactMatch", "maxTokens": 24}],
@@ -97,6 +99,12 @@ def test_a_contract_survives_the_way_to_the_job(document: dict[str, Any]) -> Non
         (EVALUATE, "suites", [], "suites"),
         (EVALUATE, "suites.0.maxTokens", 0, "maxTokens"),
         (EVALUATE, "reference.url", "ftp://x", "url"),
+        (EVALUATE, "store", None, "give the store"),
+        (EVALUATE, "artifact.id", "sha256:../../etc", "artifact.id"),
+        (EVALUATE, "artifact.id", "../" + "a" * 61, "artifact.id"),
+        (EVALUATE, "artifact.digest", "", "artifact.digest"),
+        (EVALUATE, "artifact.inputs", "../../x", "artifact.inputs"),
+        (EVALUATE, "artifact.inputs", "a" * 64 + "/x", "artifact.inputs"),
     ],
 )
 def test_a_wrong_contract_is_refused_by_field(document: dict[str, Any], path: str, value: Any, message: str) -> None:

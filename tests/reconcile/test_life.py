@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from controller.api.v1alpha1 import RETRY_ANNOTATION
+from controller.reconcile.caches import RELEASES
 from controller.runtime.resources import DEPLOYMENTS, JOBS, PODS, SERVICES
-from tests.builders import A1, D1, D2, release
-from tests.reconcile.cluster import NAMESPACE, Cluster, adapter_path, cluster, import_summary
+from tests.builders import A1, A2, D1, D2, release
+from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster, import_summary
 
 ARTIFACT_PATH = f"/store/artifacts/{A1.removeprefix('sha256:')}"
 
@@ -172,3 +174,26 @@ def test_a_deleted_release_leaves_nothing_on_the_pods(world: Cluster) -> None:
     world.run(gone)
     assert world.engines["pod-0"].listed == {}
     assert "loaded.adapterrelease.dev/support-bot" not in world.get(PODS, "pod-0")["metadata"]["labels"]
+
+
+def test_an_artifact_that_was_deleted_and_built_again_is_known_by_its_new_files(world: Cluster) -> None:
+    """Else a validation would take it for one that somebody changed."""
+    world.add_base(pods=2)
+    world.apply(release().stable())
+    serve_adapter(world)
+    promote(world)
+    before = {kind: set(job_names(world, kind)) for kind in ("import", "build")}
+    world.api.patch(RELEASES.path(*KEY), {"metadata": {"annotations": {RETRY_ANNOTATION: "again"}}})
+    rebuilt = build_summary()
+    rebuilt["result"] |= {"digest": A2, "sizeBytes": 2}
+    for kind, summary in (("import", import_summary()), ("build", rebuilt)):
+        world.run(lambda kind=kind: set(job_names(world, kind)) != before[kind], passes=120)
+        (again,) = set(job_names(world, kind)) - before[kind]
+        world.finish_job(again, summary)
+
+    def known() -> tuple[str, int]:
+        artifact = world.release()["status"]["artifact"]
+        return artifact["digest"], artifact["sizeBytes"]
+
+    assert known() == (A1, 1)
+    world.run(lambda: known() == (A2, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ import pytest
 from controller.api.status import AdapterReleaseStatus, AdapterStatus, ArtifactStatus
 from controller.domain.snapshot import JobKind, Snapshot
 from controller.job.contract import parse_contract
+from controller.job.store import Store
 from controller.reconcile.base import base_facts
 from controller.reconcile.objects.jobs import contract_map, job
 from controller.reconcile.objects.merged import merged_deployment
 from controller.reconcile.objects.services import adapter_service, preview_service, route
-from tests.builders import A1, BUILD, D1, ReleaseBuilder, adapter, artifact, release
+from tests.builders import A1, A2, BUILD, D1, ReleaseBuilder, adapter, artifact, release
 from tests.reconcile.deployments import (
     KSERVE,
     MODELS,
@@ -34,7 +36,7 @@ INPUTS = "f" * 64
 PATH = f"/store/artifacts/{'a' * 64}"
 MEMORY = AdapterReleaseStatus(
     adapter=AdapterStatus(digest=D1, version="v1", inputs="i", path="/store/adapters/finetune/1"),
-    artifact=ArtifactStatus(id=A1, inputs="i", path=PATH, adapter_digest=D1),
+    artifact=ArtifactStatus(id=A1, inputs="i", path=PATH, digest=A2, adapter_digest=D1),
 )
 
 
@@ -112,12 +114,43 @@ def test_names_carry_the_inputs_and_stay_short() -> None:
     assert made["metadata"]["annotations"]["adapterrelease.dev/inputs"] == INPUTS
 
 
-def test_only_import_and_build_may_write_to_the_store() -> None:
-    assert mounts_of(job_of(JobKind.IMPORT, seen()))["/store"] == (
-        {"name": "store", "persistentVolumeClaim": {"claimName": "store"}},
-        False,
-    )
-    assert mounts_of(job_of(JobKind.VALIDATE, seen()))["/store"][1] is True
+def store_mounts(made: Json) -> list[Json]:
+    mounts = made["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    return [m for m in mounts if m["name"] == "store"]
+
+
+@pytest.mark.parametrize("kind", [JobKind.IMPORT, JobKind.BUILD])
+def test_import_and_build_may_write_to_the_store(kind: JobKind) -> None:
+    made = job_of(kind, seen())
+    assert store_mounts(made) == [{"name": "store", "mountPath": "/store"}]
+    assert mounts_of(made)["/store"][0] == {"name": "store", "persistentVolumeClaim": {"claimName": "store"}}
+
+
+def test_a_validation_may_write_only_to_the_evaluations_of_its_artifact() -> None:
+    made = job_of(JobKind.VALIDATE, seen())
+    evaluations = f"artifacts/{'a' * 64}.evaluations"
+    assert store_mounts(made) == [
+        {"name": "store", "mountPath": "/store", "readOnly": True},
+        {"name": "store", "mountPath": f"/store/{evaluations}", "subPath": evaluations},
+    ]
+    assert f"/store/{evaluations}" == str(Store(Path("/store")).evaluations(A1))
+
+
+def test_a_validation_may_write_there_in_a_store_that_the_base_mounts_in_part_and_read_only() -> None:
+    part = container(volumeMounts=[{"name": "store", "mountPath": "/store", "subPath": "llm", "readOnly": True}])
+    made = job_of(JobKind.VALIDATE, seen(made=deployment(part)))
+    evaluations = f"artifacts/{'a' * 64}.evaluations"
+    assert store_mounts(made) == [
+        {"name": "store", "mountPath": "/store", "subPath": "llm", "readOnly": True},
+        {"name": "store", "mountPath": f"/store/{evaluations}", "subPath": f"llm/{evaluations}"},
+    ]
+    assert mounts_of(made)["/store"][0]["persistentVolumeClaim"] == {"claimName": "store"}
+
+
+def test_a_validation_is_told_which_artifact_its_scores_are_of() -> None:
+    told = contract_of(JobKind.VALIDATE, seen())
+    assert told["store"] == "/store"
+    assert told["artifact"] == {"id": A1, "digest": A2, "adapterDigest": D1, "inputs": INPUTS}
 
 
 def test_a_source_on_another_claim_is_mounted_read_only_beside_the_store() -> None:

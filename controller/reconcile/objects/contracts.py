@@ -13,11 +13,14 @@ from controller.reconcile.objects.mounts import credentials_path, source_path
 AnyContract = contract.ImportContract | contract.BuildContract | contract.EvaluateContract
 
 
-def contract_for(kind: JobKind, snapshot: Snapshot, base: BaseFacts) -> AnyContract:
-    """Raises ValueError when the snapshot lacks what the job works on (no adapter imported, no build in the spec)."""
+def contract_for(kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts) -> AnyContract:
+    """`inputs` is the job's key.
+
+    Raises ValueError when the snapshot lacks what the job works on (no adapter imported, no build in the spec).
+    """
     if kind is JobKind.IMPORT:
         return _import(snapshot, base)
-    return _build(snapshot, base) if kind is JobKind.BUILD else _evaluate(snapshot, base)
+    return _build(snapshot, base) if kind is JobKind.BUILD else _evaluate(inputs, snapshot, base)
 
 
 def _import(snapshot: Snapshot, base: BaseFacts) -> contract.ImportContract:
@@ -63,15 +66,18 @@ def _build(snapshot: Snapshot, base: BaseFacts) -> contract.BuildContract:
     )
 
 
-def _evaluate(snapshot: Snapshot, base: BaseFacts) -> contract.EvaluateContract:
+def _evaluate(inputs: str, snapshot: Snapshot, base: BaseFacts) -> contract.EvaluateContract:
     release = snapshot.release
-    validation = release.spec.validation
-    if validation is None:
-        raise ValueError("a validation needs spec.validation")
+    validation, artifact = release.spec.validation, release.status.artifact
+    if validation is None or artifact is None:
+        raise ValueError("a validation needs spec.validation and a built artifact")
     secret = base.api_key_secret
     return contract.EvaluateContract(
         release=_release(snapshot),
         store=base.store_path,
+        artifact=contract.EvaluatedArtifact(
+            id=artifact.id, digest=artifact.digest, adapter_digest=artifact.adapter_digest, inputs=inputs
+        ),
         reference=_endpoint(adapter_service_name(release), snapshot),
         candidate=_endpoint(preview_service_name(release), snapshot),
         api_key_file=f"{credentials_path(secret[0])}/{secret[1]}" if secret else None,

@@ -46,7 +46,7 @@ def contract_map(kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts
         "kind": "ConfigMap",
         "metadata": _metadata(release, kind, inputs),
         "immutable": True,
-        "data": {_CONTRACT_FILE: contract_for(kind, snapshot, base).to_json()},
+        "data": {_CONTRACT_FILE: contract_for(kind, inputs, snapshot, base).to_json()},
     }
 
 

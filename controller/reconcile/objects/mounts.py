@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
@@ -47,12 +48,17 @@ def source_path(uri: str, base: BaseFacts) -> tuple[str, str]:
 
 
 def job_volumes(kind: JobKind, release: AdapterRelease, base: BaseFacts) -> Volumes:
-    """What a job of this kind needs, and nothing more: only imports and builds may write to the store."""
+    """What a job of this kind needs, and nothing more: imports and builds may write to the store, a validation to
+    the one directory of it that keeps what was measured of its artifact."""
     found = Volumes()
     found.add({"name": "tmp", "emptyDir": {}}, "/tmp", read_only=False)  # noqa: S108 - a path in the pod
-    _add_mounted(found, _store(base), read_only=kind is JobKind.VALIDATE)
+    store = _store(base)
+    found.add(_writable(store), store.path, read_only=kind is JobKind.VALIDATE, **_sub_path(store))
+    if kind is JobKind.VALIDATE and release.status.artifact is not None:
+        path = base.evaluations_path(release.status.artifact.id)
+        found.add(_writable(store), path, read_only=False, **_sub_path(store, path))
     if kind is not JobKind.VALIDATE and (model := _model(base)) is not None:
-        _add_mounted(found, model, read_only=True)
+        found.add(dict(model.volume), model.path, read_only=True, **_sub_path(model))
     sources = list(_sources(kind, release))
     for source in sources:
         _add_source(found, source, base)
@@ -81,12 +87,16 @@ def _model(base: BaseFacts) -> Mounted | None:
     return None if mounted is None or in_store or "emptyDir" in mounted.volume else mounted
 
 
-def _add_mounted(found: Volumes, mounted: Mounted, *, read_only: bool) -> None:
-    volume = dict(mounted.volume)
-    if not read_only and mounted.claim is not None:
-        volume["persistentVolumeClaim"] = {"claimName": mounted.claim}  # without the base's readOnly
-    more = {key: mounted.mount[key] for key in ("subPath",) if key in mounted.mount}
-    found.add(volume, mounted.path, read_only=read_only, **more)
+def _writable(store: Mounted) -> Json:
+    """The store's volume without the base's readOnly."""
+    return {**store.volume, "persistentVolumeClaim": {"claimName": store.claim}}
+
+
+def _sub_path(mounted: Mounted, path: str | None = None) -> Json:
+    """subPath of `path`, which lies in the mount; of the mount itself without it."""
+    inside = PurePosixPath(path or mounted.path).relative_to(mounted.path)
+    sub_path = str(PurePosixPath(mounted.mount.get("subPath", "")) / inside)
+    return {} if sub_path == "." else {"subPath": sub_path}
 
 
 def _sources(kind: JobKind, release: AdapterRelease) -> Iterable[Source]:

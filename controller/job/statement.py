@@ -1,0 +1,168 @@
+"""What an evaluation leaves in the store: an in-toto statement beside the artifact, with scores and no verdict.
+
+The artifact is published before it is evaluated and never changed, so its scores cannot lie in it. The format is
+https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md. Must not know how anything is scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from controller import __version__
+from controller.errors import PermanentError
+from controller.job.artifact import DOCUMENT
+from controller.job.contract import EvaluateContract, EvaluatedArtifact
+from controller.job.reasons import Reason
+from controller.job.store import Store, file_digest, make_directory, publish_file
+from controller.job.strict_json import MAX_BYTES, parse_object, read_object
+from controller.job.summary import EvaluateResult
+
+TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://adapterrelease.dev/evaluation/v1alpha1"
+
+log = logging.getLogger("adapterrelease.job")
+
+
+def statement_path(store: Store, artifact: EvaluatedArtifact) -> Path:
+    return store.evaluations(artifact.id) / f"{artifact.inputs}.json"
+
+
+def kept_beside(directory: Path, contract: EvaluateContract) -> EvaluateContract:
+    """The contract, with its scores kept beside the artifact in `directory`: without a controller that names them.
+
+    Their name is a digest of what is asked of whom. Raises PermanentError if no artifact of a store is there.
+    """
+    directory = directory.resolve()
+    document, _ = _read(directory)
+    store = Store(directory.parent.parent)
+    if store.artifact(str(document["id"])) != directory:
+        raise PermanentError(
+            f"{directory} is not where {document['id']} lies in a store: give STORE/artifacts/HEX",
+            reason=Reason.INVALID_ARGUMENT,
+        )
+    data = [file_digest(Path(s.source.path)) for s in contract.suites if s.source.path is not None]
+    inputs = hashlib.sha256("\n".join([contract.to_json(), *data]).encode()).hexdigest()
+    artifact = EvaluatedArtifact(id=document["id"], digest=document["digest"], inputs=inputs)
+    return contract.model_copy(update={"store": str(store.root), "artifact": artifact})
+
+
+class Statement:
+    """The statement of one evaluation. Made before anything is measured, so that what cannot be kept fails at once.
+
+    Raises PermanentError if the artifact is not the one that was built, OSError if nothing can be written.
+    """
+
+    def __init__(self, store: Store, artifact: EvaluatedArtifact) -> None:
+        self.path = statement_path(store, artifact)
+        self._artifact = artifact
+        self._document, digest = _identified(store.artifact(artifact.id), artifact)
+        name = f"{store.artifact(artifact.id).name}/{DOCUMENT}"
+        self._subject: list[Any] = [{"name": name, "digest": {"sha256": digest}}]
+        _make_writable(store, self.path.parent)
+        _is_about(self.path, self._subject)
+
+    def publish(
+        self, contract: EvaluateContract, result: EvaluateResult, digests: Sequence[str], started: str, ended: str
+    ) -> None:
+        """Writes it, unless the same inputs have one. `digests` are those of the suites' files, in their order."""
+        about = self._artifact
+        statement = {
+            "_type": TYPE,
+            "subject": self._subject,
+            "predicateType": PREDICATE_TYPE,
+            "predicate": {
+                "release": contract.release.model_dump(by_alias=True),
+                "artifact": {"id": about.id, "digest": about.digest, "name": self._document["name"]},
+                "adapter": {"digest": about.adapter_digest} if about.adapter_digest else None,
+                "inputs": about.inputs,
+                "suites": _suites(contract, result, digests),
+                "benchmark": _benchmark(contract, result),
+                "startedOn": started,
+                "finishedOn": ended,
+                "tool": {"name": "adapter-release-controller", "version": __version__},
+            },
+        }
+        try:
+            written = publish_file(json.dumps(statement, indent=2, allow_nan=False) + "\n", self.path)
+        except OSError as e:
+            raise OSError(e.errno, f"the scores could not be kept: {e.strerror}", str(self.path)) from e
+        log.info("%s: %s", self.path, "written" if written else "there already, left as it is")
+
+
+def _identified(directory: Path, artifact: EvaluatedArtifact) -> tuple[dict[str, Any], str]:
+    """The artifact's document and its sha256; it lists the artifact's files with theirs."""
+    document, digest = _read(directory)
+    if (document["id"], document["digest"]) != (artifact.id, artifact.digest):
+        raise PermanentError(
+            f"{directory}/{DOCUMENT} is not that of {artifact.id} with the files {artifact.digest}: somebody changed"
+            f" it. Remove {directory} and build again",
+            reason=Reason.STORE_CORRUPTED,
+        )
+    return document, digest
+
+
+def _read(directory: Path) -> tuple[dict[str, Any], str]:
+    path = directory / DOCUMENT
+    try:
+        with path.open("rb") as f:
+            text = f.read(MAX_BYTES + 1)
+        document = parse_object(text, str(path))
+        missing = {"id", "digest", "name"} - document.keys()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as e:
+        raise PermanentError(f"no artifact is in {directory}: {e}", reason=Reason.STORE_CORRUPTED) from e
+    if missing:
+        raise PermanentError(f"{path} lacks {', '.join(sorted(missing))}", reason=Reason.STORE_CORRUPTED)
+    return document, hashlib.sha256(text).hexdigest()
+
+
+def _make_writable(store: Store, directory: Path) -> None:
+    """Makes the directory, and sees that it is where its name says: a link could lead into what must not change."""
+    expected = store.root.resolve() / directory.relative_to(store.root)
+    if directory.resolve() != expected:
+        raise PermanentError(
+            f"{directory} leads to {directory.resolve()}: remove that link", reason=Reason.STORE_CORRUPTED
+        )
+    make_directory(directory)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"the scores could not be kept: {directory} cannot be written to by user {os.getuid()}; set its owner, or"
+            " fsGroup in the base's pod template"
+        )
+
+
+def _is_about(path: Path, subject: list[Any]) -> None:
+    """A statement that is there already is of this artifact, not of one that was deleted and built again."""
+    if not path.exists():
+        return
+    try:
+        known = read_object(path).get("subject")
+    except ValueError as e:
+        raise PermanentError(f"{e}: remove {path}", reason=Reason.STORE_CORRUPTED) from e
+    if known != subject:
+        raise PermanentError(
+            f"{path} is about an artifact that is there no more: remove it", reason=Reason.STORE_CORRUPTED
+        )
+
+
+def _suites(contract: EvaluateContract, result: EvaluateResult, digests: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            **scored.model_dump(by_alias=True),
+            "scorer": str(asked.scorer),
+            "maxTokens": asked.max_tokens,
+            "dataDigest": digest,
+        }
+        for asked, scored, digest in zip(contract.suites, result.suites, digests, strict=True)
+    ]
+
+
+def _benchmark(contract: EvaluateContract, result: EvaluateResult) -> dict[str, Any] | None:
+    if contract.benchmark is None or result.benchmark is None:
+        return None
+    return {**contract.benchmark.model_dump(by_alias=True), **result.benchmark.model_dump(by_alias=True)}

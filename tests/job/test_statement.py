@@ -1,0 +1,288 @@
+"""What an evaluation keeps: a statement beside the artifact, written once, and nothing anywhere else."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller import __version__
+from controller.errors import PermanentError
+from controller.job import store as store_module
+from controller.job.contract import Benchmark, Endpoint, EvaluateContract, EvaluatedArtifact, Release, Source, Suite
+from controller.job.evaluate import run_evaluate
+from controller.job.progress import Progress
+from controller.job.run import failure_of
+from controller.job.store import Store, digest_of, directory_digests, publish_file
+from controller.job.summary import EvaluateResult
+from tests.job.serving import FakeModel, serve
+
+HEX = "a" * 64
+INPUTS = "e" * 64
+ADAPTER = "sha256:" + "1" * 64
+BOTH = {"reference": 1.0, "candidate": 0.9}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store with one published artifact."""
+    store = Store(tmp_path / "store")
+    artifact = store.artifact(HEX)
+    artifact.mkdir(parents=True)
+    (artifact / "model.safetensors").write_bytes(b"weights")
+    digest = digest_of(directory_digests(artifact))
+    (artifact / "artifact.json").write_text(json.dumps({"id": f"sha256:{HEX}", "digest": digest, "name": "merged-x"}))
+    return store
+
+
+@pytest.fixture
+def asked(store: Store, tmp_path: Path) -> Iterator[list[FakeModel]]:
+    """Reference and candidate, up; the candidate is wrong in one of ten."""
+    with ExitStack() as stack:
+        models = [FakeModel("bot", lambda q: q), FakeModel("bot", lambda q: q if q != "t3" else "?")]
+        for model, name in zip(models, BOTH, strict=True):
+            port = stack.enter_context(serve(model))
+            (tmp_path / name).write_text(f"http://127.0.0.1:{port}")
+        yield models
+
+
+def contract(store: Store, tmp_path: Path, **artifact: str) -> EvaluateContract:
+    rows = [{"messages": [{"role": "user", "content": f"t{i}"}], "expected": f"t{i}"} for i in range(10)]
+    (tmp_path / "suite.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    digest = digest_of(directory_digests(store.artifact(HEX), ["model.safetensors"]))
+    known = {"id": f"sha256:{HEX}", "digest": digest, "adapter_digest": ADAPTER, "inputs": INPUTS}
+    reference, candidate = (Endpoint(url=(tmp_path / name).read_text(), model="bot") for name in BOTH)
+    return EvaluateContract(
+        release=Release(namespace="llm", name="bot", uid="u"),
+        store=str(store.root),
+        artifact=EvaluatedArtifact(**(known | artifact)),
+        reference=reference,
+        candidate=candidate,
+        suites=(Suite(name="s", source=Source(path=str(tmp_path / "suite.jsonl"), root=str(tmp_path))),),
+        benchmark=Benchmark(concurrency=2, requests=4),
+    )
+
+
+def evaluated(store: Store, tmp_path: Path, **artifact: str) -> EvaluateResult:
+    times = iter(["2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"])
+    return run_evaluate(contract(store, tmp_path, **artifact), Progress(), now=lambda: next(times))
+
+
+def statement(store: Store) -> Any:
+    return json.loads((store.evaluations(HEX) / f"{INPUTS}.json").read_text())
+
+
+def in_store(store: Store) -> dict[str, bytes]:
+    return {str(p.relative_to(store.root)): p.read_bytes() for p in store.root.rglob("*") if p.is_file()}
+
+
+def visible(store: Store) -> set[str]:
+    return {p.name for p in store.evaluations(HEX).iterdir() if not p.name.startswith(".")}
+
+
+def test_it_says_what_was_measured_of_what(store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
+    result = evaluated(store, tmp_path)
+    assert result.benchmark is not None
+    said = statement(store)
+    document = (store.artifact(HEX) / "artifact.json").read_bytes()
+    assert (said["_type"], said["predicateType"]) == (
+        "https://in-toto.io/Statement/v1",
+        "https://adapterrelease.dev/evaluation/v1alpha1",
+    )
+    assert said["subject"] == [
+        {"name": f"{HEX}/artifact.json", "digest": {"sha256": hashlib.sha256(document).hexdigest()}}
+    ]
+    suite = {"name": "s", "samples": 10, **BOTH, "agreement": 0.9, "errors": 0, "scorer": "Contains", "maxTokens": 64}
+    data = hashlib.sha256((tmp_path / "suite.jsonl").read_bytes()).hexdigest()
+    timed = result.benchmark.model_dump(by_alias=True)
+    assert said["predicate"] == {
+        "release": {"namespace": "llm", "name": "bot", "uid": "u"},
+        "artifact": {"id": f"sha256:{HEX}", "digest": json.loads(document)["digest"], "name": "merged-x"},
+        "adapter": {"digest": ADAPTER},
+        "inputs": INPUTS,
+        "suites": [suite | {"dataDigest": f"sha256:{data}"}],
+        "benchmark": {"concurrency": 2, "requests": 4, **timed},
+        "startedOn": "2026-01-01T00:00:00Z",
+        "finishedOn": "2026-01-01T00:01:00Z",
+        "tool": {"name": "adapter-release-controller", "version": __version__},
+    }
+
+
+def test_it_lies_beside_the_artifact_and_changes_nothing(store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
+    before = in_store(store)
+    evaluated(store, tmp_path)
+    after = in_store(store)
+    assert {name: after[name] for name in before} == before
+    assert visible(store) == {f"{INPUTS}.json"}
+    assert set(after) - set(before) == {f"artifacts/{HEX}.evaluations/{n}" for n in (".lock", f"{INPUTS}.json")}
+    assert (store.evaluations(HEX) / f"{INPUTS}.json").stat().st_mode & 0o777 == 0o444
+
+
+def test_the_same_inputs_leave_the_first_one_as_it_is(store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
+    evaluated(store, tmp_path)
+    first = in_store(store)
+    asked[1].answers = lambda q: "?"
+    assert evaluated(store, tmp_path).suites[0].candidate == 0
+    assert in_store(store) == first
+    evaluated(store, tmp_path, inputs="f" * 64)
+    assert visible(store) == {f"{INPUTS}.json", f"{'f' * 64}.json"}
+
+
+def test_without_an_artifact_nothing_is_kept(store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
+    before = in_store(store)
+    told = contract(store, tmp_path).model_copy(update={"artifact": None})
+    run_evaluate(told, Progress())
+    assert in_store(store) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": "sha256:" + "b" * 64}, "no artifact is in"),
+        ({"digest": "sha256:" + "b" * 64}, "somebody changed it"),
+    ],
+)
+def test_scores_are_of_the_artifact_that_was_built_or_of_none(
+    change: dict[str, str], message: str, store: Store, asked: list[FakeModel], tmp_path: Path
+) -> None:
+    before = in_store(store)
+    with pytest.raises(PermanentError, match=message) as e:
+        evaluated(store, tmp_path, **change)
+    assert e.value.reason == "StoreCorrupted"
+    assert in_store(store) == before
+    assert not any(model.requests for model in asked)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": 1}', '{"id": NaN}'])
+def test_a_damaged_document_is_no_artifact(text: str, store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
+    told = contract(store, tmp_path)
+    (store.artifact(HEX) / "artifact.json").write_text(text)
+    with pytest.raises(PermanentError) as e:
+        run_evaluate(told, Progress())
+    assert e.value.reason == "StoreCorrupted"
+
+
+@pytest.mark.parametrize("text", ["{", '{"subject": []}'])
+def test_a_statement_about_another_artifact_is_not_taken_for_its_own(
+    text: str, store: Store, asked: list[FakeModel], tmp_path: Path
+) -> None:
+    store.evaluations(HEX).mkdir()
+    (store.evaluations(HEX) / f"{INPUTS}.json").write_text(text)
+    with pytest.raises(PermanentError, match="remove") as e:
+        evaluated(store, tmp_path)
+    assert e.value.reason == "StoreCorrupted"
+    assert not any(model.requests for model in asked)
+
+
+@pytest.mark.parametrize("target", [f"artifacts/{HEX}", "../elsewhere", "artifacts/nowhere"])
+def test_a_link_leads_nowhere_else(target: str, store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    store.evaluations(HEX).symlink_to(store.root / target)
+    before = in_store(store)
+    with pytest.raises(PermanentError, match="remove that link") as e:
+        evaluated(store, tmp_path)
+    assert e.value.reason == "StoreCorrupted"
+    assert in_store(store) == before
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(errno.ENOSPC, "DiskFull"), (errno.EDQUOT, "DiskFull"), (errno.EIO, "StorageError")]
+)
+def test_what_cannot_be_kept_fails_and_may_be_tried_again(
+    number: int, reason: str, store: Store, asked: list[FakeModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store_module.os, "fsync", full)
+        with pytest.raises(OSError, match="the scores could not be kept") as e:
+            evaluated(store, tmp_path)
+    failure = failure_of(e.value)
+    assert (str(failure.kind), failure.reason) == ("Transient", reason)
+    assert str(store.evaluations(HEX)) in failure.message
+    assert visible(store) == set()
+    evaluated(store, tmp_path)
+    assert statement(store)["predicate"]["inputs"] == INPUTS
+
+
+def test_what_cannot_be_kept_is_not_measured(
+    store: Store, asked: list[FakeModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Tests may run as root, who may write anywhere: the kernel's answer is given here.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match=r"fsGroup") as e:
+        evaluated(store, tmp_path)
+    assert failure_of(e.value).reason == "StorageError"
+    assert not any(model.requests for model in asked)
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from controller.job import store
+left = int(sys.argv[2])
+def deadly(function):
+    def call(*arguments, **named):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+    return call
+os.fsync = deadly(os.fsync)
+os.fchmod = deadly(os.fchmod)
+pathlib.Path.rename = deadly(pathlib.Path.rename)
+pathlib.Path.unlink = deadly(pathlib.Path.unlink)
+store.publish_file("whole" * 10000, pathlib.Path(sys.argv[1]))
+"""
+
+
+def test_killed_at_any_step_it_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    final = tmp_path / "x.json"
+    for step in range(1, 20):
+        command = [sys.executable, "-c", KILLED, str(final), str(step)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if final.exists():
+            assert final.read_text() == "whole" * 10000
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    assert step > 5
+    assert {p.name for p in tmp_path.iterdir()} == {"x.json", ".lock"}
+
+
+def test_a_file_in_the_store_is_never_written_twice(tmp_path: Path) -> None:
+    assert publish_file("first", tmp_path / "x.json") is True
+    assert publish_file("second", tmp_path / "x.json") is False
+    assert (tmp_path / "x.json").read_text() == "first"
+
+
+def test_while_one_writes_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def locked(_: int) -> None:
+        with (tmp_path / ".lock").open("a") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        seen.append((tmp_path / "x.json").exists())
+
+    monkeypatch.setattr(store_module.os, "fsync", locked)
+    publish_file("text", tmp_path / "x.json")
+    assert seen == [False, True]
+
+
+def test_the_version_in_it_is_the_project_s() -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
+    assert (project["name"], project["version"]) == ("adapter-release-controller", __version__)
