@@ -109,7 +109,9 @@ class PodActions:
         self._label(turn, pod, live, action.label)
 
     def remove_label(self, action: RemoveLabel, turn: Turn) -> None:
+        """Fenced also where the label lies: who looks again at once takes it off by what is true then."""
         pod = turn.pod(action.pod)
+        self._fence.check(turn)
         when = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
         name = turn.snapshot.name
         patch = {

@@ -27,7 +27,7 @@ def do(world: World, action: act.Action, seen: Snapshot) -> None:
     before = world.answering()
     # After a replacement on the only pod the route follows with the next action.
     right = _takes_a_lying_label_off(action, seen) or isinstance(action, act.ReplaceAdapter)
-    excused = world.deleted_at is not None or right or stale(world, seen)
+    excused = world.deleted_at is not None or right
     _DEEDS[type(action)](world, action, seen)
     if before and not world.answering() and world.served is not None and not excused:
         raise Broken(f"1/4: {type(action).__name__} left the route without an answer: {action.why}")
@@ -213,7 +213,8 @@ def _label(world: World, pod: BasePod, label: str, digest: str) -> None:
 
 
 def _remove_label(world: World, action: act.RemoveLabel, seen: Snapshot) -> None:
-    if (pod := world.pods.get(action.pod)) is not None and pod.label is not None:
+    pod = world.pods.get(action.pod)
+    if pod is not None and pod.label is not None and not stale(world, seen):
         pod.label, pod.unrouted_at = None, world.now
 
 

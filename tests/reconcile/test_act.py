@@ -221,24 +221,32 @@ def test_an_update_that_fails_puts_the_old_version_back(world: Cluster) -> None:
 # -- the fence
 
 
-@pytest.mark.parametrize(
-    "action",
-    [SwitchRoute("why", adapter(D1)), DeleteMerged("why", A1, "m", "u"), UnloadAdapter("why", "pod-0", "support-bot")],
-)
+TAKING_AWAY = [
+    SwitchRoute("why", adapter(D1)),
+    DeleteMerged("why", A1, "m", "u"),
+    RemoveLabel("why", "pod-0"),
+    UnloadAdapter("why", "pod-0", "support-bot"),
+]
+
+
+@pytest.mark.parametrize("action", TAKING_AWAY)
 def test_nothing_is_taken_away_by_a_plan_for_an_older_release(world: Cluster, action: Any) -> None:
     turn = world.turn()
     touch_release(world)
     with pytest.raises(StaleRelease):
         world.actor(action, turn)
+    assert notes_on(world) == {}
 
 
-def test_nothing_is_taken_away_by_one_who_no_longer_leads(world: Cluster) -> None:
+@pytest.mark.parametrize("action", TAKING_AWAY)
+def test_nothing_is_taken_away_by_one_who_no_longer_leads(world: Cluster, action: Any) -> None:
     world.actor(LOAD, world.turn())
     turn = world.turn()
     world.leading = False
     with pytest.raises(LeadershipLost):
-        world.actor(UnloadAdapter("why", "pod-0", "support-bot"), turn)
+        world.actor(action, turn)
     assert "support-bot" in world.engines["pod-0"].listed
+    assert notes_on(world) == {}
 
 
 def test_a_stale_plan_stops_at_once_and_other_failures_do_not(world: Cluster) -> None:
