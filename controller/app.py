@@ -7,7 +7,6 @@ workers and the process ends, so that the kubelet starts a fresh one.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import threading
@@ -15,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 import httpx
 
@@ -52,42 +51,29 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class CrashPoint:
-    """Kills the process at its n-th action or status write, for chaos tests. Counts from 1, over all releases."""
+class Around(Protocol):
+    """Put around each write: chaos tests kill the process there."""
 
-    def __init__(self, before: int, after: int, kill: Callable[[], None] | None = None) -> None:
-        self._before = before
-        self._after = after
-        self._kill = kill or _kill_myself
-        self._lock = threading.Lock()
-        self._count = 0
+    def __call__(self, write: Callable[P, R], /) -> Callable[P, R]: ...
 
-    def wrap(self, call: Callable[P, R]) -> Callable[P, R]:
-        if not self._before and not self._after:
-            return call
 
-        def counted(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self._lock:
-                self._count += 1
-                number = self._count
-            if number == self._before:
-                self._kill()
-            try:
-                return call(*args, **kwargs)
-            finally:  # also after a failure: the write may have happened
-                if number == self._after:
-                    self._kill()
-
-        return counted
+def _unchanged(write: Callable[P, R], /) -> Callable[P, R]:
+    return write
 
 
 class Operator:
     """Everything that one process runs."""
 
     def __init__(
-        self, settings: Settings, client: KubeClient, http: httpx.Client, executor: ThreadPoolExecutor
+        self,
+        settings: Settings,
+        client: KubeClient,
+        http: httpx.Client,
+        executor: ThreadPoolExecutor,
+        around: Around = _unchanged,
     ) -> None:
         self._settings = settings
+        self._around = around
         self._elector = Elector(
             client,
             settings.lease_namespace or client.namespace,
@@ -153,25 +139,24 @@ class Operator:
             ObjectActions(writing, fence, settings.job_image, settings.job_service_account),
             PodActions(writing, engines, failures, fence, _now),
         )
-        crash = CrashPoint(settings.crash_before, settings.crash_after)
         return Reconciler(
             observe=Observer(client, self._informers.caches, engines, failures, Progress(http)).observe,
             plan=plan,
-            act=crash.wrap(actor),
-            write_status=crash.wrap(StatusWriter(writing)),
+            act=self._around(actor),
+            write_status=self._around(StatusWriter(writing)),
             recorder=self._recorder,
             now=_now,
         )
 
 
-def run_operator(settings: Settings | None = None) -> int:
+def run_operator(settings: Settings | None = None, around: Around = _unchanged) -> int:
     """Runs until SIGTERM or SIGINT. Exit code: 0 stopped, 1 leadership lost."""
     settings = settings or Settings()
     logs.configure(settings.log_level)
     client = KubeClient.from_config(settings.kubeconfig, settings.context)
     executor = ThreadPoolExecutor(settings.engine_connections, thread_name_prefix="engine")
     with new_http() as http, executor:
-        operator = Operator(settings, client, http, executor)
+        operator = Operator(settings, client, http, executor, around)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: operator.stop())
         log.info("starting", extra={"namespaces": ",".join(settings.namespaces) or "all", "host": client.host})
@@ -183,7 +168,3 @@ def run_operator(settings: Settings | None = None) -> int:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _kill_myself() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -54,10 +54,6 @@ class Settings(BaseSettings):
         "INFO", description="DEBUG, INFO, WARNING or ERROR."
     )
 
-    # chaos tests
-    crash_before: int = Field(0, ge=0, description="Die by SIGKILL before the n-th action or status write; 0: never.")
-    crash_after: int = Field(0, ge=0, description="Die by SIGKILL after the n-th action or status write; 0: never.")
-
     @field_validator("namespaces", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

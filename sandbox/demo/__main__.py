@@ -3,8 +3,7 @@
     python -m sandbox.demo [--context NAME]
 
 Without --context it makes the sandbox cluster (and only ever touches that one). With it, it uses a cluster that you
-name. That cluster must have the images of manifests/install.yaml, and in namespace llm a claim `store` filled as
-`bash sandbox/store.sh DIRECTORY` fills one, and a base Deployment tiny-llama as in sandbox/manifests/base.yaml.
+name; what that must have is in sandbox/README.md, "A cluster of yours".
 """
 
 from __future__ import annotations

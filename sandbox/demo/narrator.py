@@ -16,9 +16,12 @@ class DemoFailed(Exception):  # noqa: N818 - reads as what happened
 
 
 class Narrator:
-    def __init__(self, environment: dict[str, str], kubectl: list[str]) -> None:
+    def __init__(self, environment: dict[str, str], kubectl: list[str], context: str = "") -> None:
+        """`context`: the cluster is the reader's own, and this is what they call it."""
         self.environment = {**os.environ, **environment}
         self.kubectl_command = kubectl
+        self._shown = ["kubectl", *(("--context", context) if context else ())]
+        self._context = context
         self.times: list[tuple[str, float]] = []
 
     @contextmanager
@@ -42,12 +45,12 @@ class Narrator:
     def kubectl(self, *arguments: str, show: bool = True, quiet: bool = False, check: bool = True) -> str:
         """Run kubectl as the reader would, print the command and what it says."""
         if show:
-            print(f"   $ kubectl {shlex.join(arguments)}", flush=True)
+            print(f"   $ {shlex.join([*self._shown, *arguments])}", flush=True)
         result = subprocess.run(
             [*self.kubectl_command, *arguments], env=self.environment, text=True, capture_output=True, check=False
         )
         if check and result.returncode:
-            raise DemoFailed(f"kubectl {shlex.join(arguments)}: {result.stderr.strip()}")
+            raise DemoFailed(f"{shlex.join([*self._shown, *arguments])}: {result.stderr.strip()}")
         text = result.stdout if not result.returncode else result.stdout + result.stderr
         if show and not quiet and text.strip():
             print("\n".join("     " + line for line in text.rstrip().splitlines()), flush=True)
@@ -70,13 +73,18 @@ class Narrator:
         return time.monotonic() - began
 
     def farewell(self) -> None:
-        kubeconfig = self.environment.get("KUBECONFIG", "")
+        kubectl = shlex.join(self._shown)
         print("\nEverything stays up. To look around:")
-        if kubeconfig:
-            print(f"   export KUBECONFIG={kubeconfig}")
-        print("   kubectl -n llm get ar,pods,services")
-        print("   kubectl -n llm describe ar support-bot")
-        print("To stop it and leave nothing behind: make down")
+        if not self._context:
+            print(f"   export KUBECONFIG={self.environment['KUBECONFIG']}")
+        print(f"   {kubectl} -n llm get ar,pods,services")
+        print(f"   {kubectl} -n llm describe ar support-bot")
+        if self._context:
+            print("To take it away again; the base and what lies in the store stay:")
+            print(f"   {kubectl} -n llm delete --ignore-not-found ar/support-bot pod/client pod/load cm/client-scripts")
+            print(f"   {kubectl} delete -f manifests/install.yaml")
+        else:
+            print("To stop it and leave nothing behind: make down")
 
     def table(self, rows: list[tuple[str, ...]]) -> None:
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

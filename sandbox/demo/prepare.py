@@ -17,6 +17,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SANDBOX = CHECKOUT / "sandbox"
 HERE = Path(__file__).parent
 NAMESPACE = "llm"
+WHAT_A_CLUSTER_NEEDS = 'Nothing was changed there. What it needs: sandbox/README.md, "A cluster of yours"'
 
 
 def prepare(context: str) -> Narrator:
@@ -51,8 +52,11 @@ def use_context(context: str) -> Narrator:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise DemoFailed("kubectl is not on PATH; a context of yours needs it")
-    narrator = Narrator({}, [kubectl, "--context", context])
+    narrator = Narrator({}, [kubectl, "--context", context], context)
     narrator.kubectl("version", quiet=True)
+    for needed in ("deployment/tiny-llama", "service/tiny-llama", "persistentvolumeclaim/store"):
+        if not narrator.kubectl("-n", NAMESPACE, "get", needed, "--ignore-not-found", "-o", "name", show=False):
+            raise DemoFailed(f"{context} has no {needed} in namespace {NAMESPACE}. {WHAT_A_CLUSTER_NEEDS}")
     return narrator
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.settings import Settings
+from tests.chaos.crash import CrashPoint
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["controller.app"])
@@ -25,10 +26,10 @@ LEASE_NAMESPACE = "llm"
 class OperatorProcess:
     """One process of the operator; `settings` are fields of Settings."""
 
-    def __init__(self, kubeconfig: Path, log: Path, **settings: Any) -> None:
+    def __init__(self, kubeconfig: Path, log: Path, crash: dict[str, Any] | None = None, **settings: Any) -> None:
         self.log = log
         given = {"kubeconfig": str(kubeconfig), "lease_namespace": LEASE_NAMESPACE, "metrics_port": 0, **settings}
-        self._process: ForkServerProcess = _CONTEXT.Process(target=_run, args=(given, str(log)), daemon=True)
+        self._process: ForkServerProcess = _CONTEXT.Process(target=_run, args=(given, str(log), crash), daemon=True)
 
     def start(self) -> OperatorProcess:
         self._process.start()
@@ -62,10 +63,11 @@ class OperatorProcess:
         return next((str(line["identity"]) for line in self.lines() if line.get("msg") == "leading"), "")
 
 
-def _run(settings: dict[str, Any], log: str) -> None:
+def _run(settings: dict[str, Any], log: str, crash: dict[str, Any] | None) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
     from controller.app import run_operator  # imported already, by the fork server
 
-    sys.exit(run_operator(Settings(**settings)))
+    around = {"around": CrashPoint(**crash)} if crash else {}
+    sys.exit(run_operator(Settings(**settings), **around))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from controller.api.status import (
     ArtifactStatus,
     BackendKind,
     ConditionType,
+    Counters,
     HistoryEntry,
     RolloutStatus,
     Serving,
@@ -64,6 +66,7 @@ def serving(backend: BackendKind) -> AdapterReleaseStatus:
             path=base().artifact_path(A1),
             adapter_digest=D1,
             quantized=True,
+            adapter_latency_seconds="0.1",
         ),
     )
 
@@ -99,15 +102,31 @@ def late_candidate() -> Plan:
     return plan(Snapshot(made, base(), (ON_BASE,), merged=(candidate(),), route=TO_ADAPTER), T0)
 
 
-def dead_after_the_swap() -> Plan:
+def after_the_swap(merged: MergedFacts) -> Plan:
+    """The artifact is watched; what its pods are now makes the controller give it up, and go back."""
     observing = RolloutStatus(
-        step=Step.OBSERVING, target=artifact(A1), origin=adapter(D1), started_at=T0, deadline=T0 + timedelta(minutes=1)
+        step=Step.OBSERVING,
+        target=artifact(A1),
+        origin=adapter(D1),
+        started_at=T0 - timedelta(minutes=1),
+        deadline=T0 + timedelta(minutes=1),
+        counters=COUNTED,
     )
     status = serving(BackendKind.ARTIFACT).model_copy(update={"rollout": observing})
     made = remembering(release().stable(), status).build()
-    decided = plan(Snapshot(made, base(), (ON_BASE,), merged=(candidate(),), route=TO_ARTIFACT), T0)
+    decided = plan(Snapshot(made, base(), (ON_BASE,), merged=(merged,), route=TO_ARTIFACT), T0)
     made = remembering(release().stable(), decided.status).build()
-    return plan(Snapshot(made, base(), (ON_BASE,), merged=(candidate(),), route=TO_ADAPTER), T0)
+    return plan(Snapshot(made, base(), (ON_BASE,), merged=(merged,), route=TO_ADAPTER), T0)
+
+
+COUNTED = Counters(pods=["c"], requests=100, errors=0, latency_milliseconds=10_000, latency_count=100)
+
+
+def counting(errors: int = 0, milliseconds: int = 0) -> MergedFacts:
+    """Ten more requests, of which so many were answered with 5xx; they took so long, all together."""
+    late = COUNTED.latency_milliseconds + milliseconds
+    update = {"requests": 110, "errors": errors, "latency_milliseconds": late, "latency_count": 110}
+    return replace(candidate(PodFacts("merged-0", "uid", ready=True)), counters=COUNTED.model_copy(update=update))
 
 
 PLAYED = {
@@ -116,7 +135,9 @@ PLAYED = {
     "rank over `--max-lora-rank`": lambda: refused_import("RankTooHigh"),
     "a suite score that drops": dropped_score,
     "a candidate that never becomes ready": late_candidate,
-    "a merged model that dies after the swap": dead_after_the_swap,
+    "a merged model that dies after the swap": lambda: after_the_swap(candidate()),
+    "a merged model that answers 5xx after the swap": lambda: after_the_swap(counting(errors=1)),
+    "a merged model that is slow after the swap": lambda: after_the_swap(counting(milliseconds=60_000)),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import subprocess
 import tempfile
 from functools import cache
@@ -21,6 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SANDBOX = CHECKOUT / "sandbox"
 KUBE_UP = SANDBOX / "node" / "kube-up.sh"
 SCRIPTS = SANDBOX / "demo" / "client"
+FAULTS = CHECKOUT / "tests" / "e2e" / "faults"
 SHORT_SUITE = 40  # examples; the whole one has 200
 MAX_CPU_LORAS = 4  # few, so that a server is full soon
 _UP, _FAILED = "the cluster is up", "the cluster is not up"
@@ -105,6 +107,7 @@ def fill(store: Path) -> None:
         raise SandboxFailed(f"the store could not be filled:\n{result.stdout}\n{result.stderr}")
     whole = (store / "suites" / "support.jsonl").read_text().splitlines(keepends=True)
     (store / "suites" / "short.jsonl").write_text("".join(whole[:SHORT_SUITE]))
+    shutil.copytree(FAULTS, store / FAULTS.name, dirs_exist_ok=True)
 
 
 def install(cluster: Cluster) -> None:
@@ -121,11 +124,13 @@ def install(cluster: Cluster) -> None:
 
 
 def _for_two(deployment: Json) -> Json:
-    """Two servers on a machine of two cores that also tests: patience with probes, and few slots to fill."""
+    """Two servers on a machine of two cores that also tests: patience with probes, few slots to fill, and faults that
+    tests can switch on in what is made of it."""
     deployment["spec"]["replicas"] = 2
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     kept = [a for a in container["args"] if not a.startswith("--max-cpu-loras")]
-    container["args"] = [*kept, f"--max-cpu-loras={MAX_CPU_LORAS}"]
+    container["args"] = [*kept, f"--max-cpu-loras={MAX_CPU_LORAS}", "--middleware=engine_faults.Nothing"]
+    container["env"].append({"name": "PYTHONPATH", "value": f"/store/{FAULTS.name}"})
     container["readinessProbe"] |= {"timeoutSeconds": 10, "failureThreshold": 5}
     container["startupProbe"] |= {"failureThreshold": 600}
     return deployment

@@ -91,7 +91,7 @@ def test_a_full_pod_stays_out_of_the_route(experimental: Release, other: Release
         loaded = other.until("AdapterLoaded", "True", "NoFreeAdapterSlot")
         assert "1 of 2" in loaded["message"]
         until_route_is(other, names([free]))
-        assert ANSWER in other.ask()
+        other.until_answered(ANSWER)  # kube-proxy follows the EndpointSlice
         assert load_requests(experimental.cluster, full["metadata"]["name"]) == asked_by_strangers
     other.until("AdapterLoaded", "True", "Loaded")
     until_route_is(other, names([full, free]))

@@ -13,7 +13,7 @@ import pytest
 from kubernetes.client.configuration import Configuration
 from pydantic import ValidationError
 
-from controller.app import CrashPoint, Operator
+from controller.app import Operator
 from controller.engine.vllm import new_http
 from controller.reconcile.caches import RELEASES
 from controller.runtime.client import KubeClient
@@ -121,26 +121,11 @@ def test_a_second_one_waits_and_takes_over(api: ApiServer) -> None:
             assert second.stop()
 
 
-def test_a_crash_point_kills_once_at_its_number() -> None:
-    for before, after, expected in ((2, 0, ["a", "kill", "b", "c"]), (0, 2, ["a", "b", "kill", "c"])):
-        said: list[str] = []
-        crash = CrashPoint(before, after, lambda said=said: said.append("kill"))  # type: ignore[misc]
-        act, write = crash.wrap(said.append), crash.wrap(said.append)
-        act("a")
-        write("b")
-        act("c")
-        assert said == expected
-
-
-def test_without_a_crash_point_nothing_is_wrapped() -> None:
-    assert CrashPoint(0, 0).wrap(print) is print
-
-
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPTERRELEASE_NAMESPACES", "llm, prod")
-    monkeypatch.setenv("ADAPTERRELEASE_CRASH_BEFORE", "3")
+    monkeypatch.setenv("ADAPTERRELEASE_WORKERS", "3")
     settings = Settings()
-    assert (settings.namespaces, settings.crash_before, settings.kubeconfig) == (("llm", "prod"), 3, None)
+    assert (settings.namespaces, settings.workers, settings.kubeconfig) == (("llm", "prod"), 3, None)
 
 
 @pytest.mark.parametrize("wrong", [{"lease_duration": 5.0}, {"log_level": "LOUD"}, {"workers": 0}])
