@@ -19,6 +19,7 @@ from controller.domain.actions import (
     RemoveFinalizer,
     SwitchRoute,
 )
+from controller.domain.backends import artifact_backend
 from controller.domain.snapshot import JobKind, artifact_label
 from controller.errors import AlreadyExists, Conflict, NotFound, PermanentError, TransientError
 from controller.reconcile.act_pods import StillRouted
@@ -69,7 +70,7 @@ class ObjectActions:
     def ensure_job(self, action: EnsureJob, turn: Turn) -> None:
         artifact = turn.snapshot.release.status.artifact
         if action.kind is JobKind.VALIDATE and artifact is not None:
-            self._point(turn, preview_service(turn.snapshot, artifact.id, turn.base.port))
+            self._point(turn, preview_service(turn.snapshot, artifact.id, turn.port_of(artifact_backend(artifact.id))))
         self._create(turn, CONFIGMAPS, contract_map(action.kind, action.inputs, turn.snapshot, turn.base))
         wanted = job(action.kind, action.inputs, turn.snapshot, turn.base, self._job_image, self._job_service_account)
         known = self._create(turn, JOBS, wanted)
@@ -82,7 +83,8 @@ class ObjectActions:
 
     def ensure_merged(self, action: EnsureMerged, turn: Turn) -> None:
         """Once made it is not changed again: a new base template must not restart what serves."""
-        self._point(turn, preview_service(turn.snapshot, action.artifact_id, turn.base.port))
+        port = turn.port_of(artifact_backend(action.artifact_id))
+        self._point(turn, preview_service(turn.snapshot, action.artifact_id, port))
         self._create(turn, DEPLOYMENTS, merged_deployment(turn.snapshot, turn.base, action.artifact_id, action.path))
 
     def delete_merged(self, action: DeleteMerged, turn: Turn) -> None:
@@ -96,7 +98,7 @@ class ObjectActions:
         self._delete(DEPLOYMENTS, turn, action.deployment, action.uid)
 
     def switch_route(self, action: SwitchRoute, turn: Turn) -> None:
-        wanted = route(turn.snapshot, action.backend, turn.base.port)
+        wanted = route(turn.snapshot, action.backend, turn.port_of(action.backend))
         self._fence.check(turn)
         if not self._has_ready_pod(turn, wanted["spec"]["selector"]):
             what = "base pod with the adapter" if action.backend.kind is BackendKind.ADAPTER else "merged pod"

@@ -261,9 +261,10 @@ def _delete_merged(world: World, action: act.DeleteMerged, seen: Snapshot) -> No
 
 
 def _switch_route(world: World, action: act.SwitchRoute, seen: Snapshot) -> None:
-    if stale(world, seen) or seen.base is None or ROUTE in world.services_taken:
-        return
     backend, selector = action.backend, seen.selector_for(action.backend)
+    port_is_known = seen.base is not None or seen.merged_for(backend.id) is not None
+    if stale(world, seen) or not port_is_known or ROUTE in world.services_taken:
+        return
     if backend.kind is BackendKind.ARTIFACT:
         _artifact_may_have_traffic(world, backend.id)
     if not _was_up(seen, action):

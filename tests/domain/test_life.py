@@ -299,6 +299,22 @@ def test_when_the_base_is_deleted_a_merged_model_goes_on_serving() -> None:
     assert world.reason("Ready") == ("True", "Serving")
 
 
+def test_when_the_base_is_deleted_the_route_to_a_merged_model_can_still_be_made_again() -> None:
+    world = promoted()
+    world.base_is_deleted()
+    world.selector = None
+    settle(world, 2)
+    assert world.served == artifact(M1) and world.answering()
+
+
+def test_when_the_base_is_deleted_during_a_switch_to_a_merged_model_that_is_proven_all_the_same() -> None:
+    world = until(serving_v1().promote(), in_step(Step.SWITCHING))
+    world.base_is_deleted()
+    settle(world, 3)
+    assert world.served == artifact(M1) and world.answering()
+    assert world.status.rollout.rejected == []
+
+
 def test_a_step_that_the_base_left_behind_does_not_wait_for_ever() -> None:
     world = until(serving_v1().promote(), in_step(Step.BUILDING), slow=True)
     world.base_is_deleted()

@@ -93,7 +93,7 @@ class Life(RuleBasedStateMachine):
             raise Broken(f"1: {lying} say in a label that they hold what they do not")
         if not away:
             self._nothing_waits_beyond_its_deadline()
-        if world.served is None or moving or away:
+        if world.served is None or moving or ROUTE in world.services_taken or self._is_deleted():
             return
         selector = world.snapshot().selector_for(world.served)
         if world.routed_pods(selector) and world.selector != selector:

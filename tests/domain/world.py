@@ -264,6 +264,8 @@ class World:
             uid=m.uid,
             artifact_id=m.artifact_id,
             replicas=1,
+            root=f"/store/artifacts/{hex_of(m.artifact_id)}",
+            port=8000,
             available=int(m.available),
             pods=(pod,),
             unavailable_since=None if m.available else m.gone_since,

@@ -33,6 +33,7 @@ from controller.reconcile.turn import StalePod, StaleRelease
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES
 from tests.builders import A1, A2, D1, D2, adapter, artifact, release
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster
+from tests.reconcile.deployments import container
 
 LABEL = "loaded.adapterrelease.dev/support-bot"
 UNROUTED = "unrouted.adapterrelease.dev/support-bot"
@@ -290,6 +291,22 @@ def test_the_route_moves_wholly_from_one_backend_to_another_and_back(world: Clus
         world.actor(SwitchRoute("why", backend), world.turn())
         selector = world.get(SERVICES, "support-bot")["spec"]["selector"]
         assert selector == world.observe().selector_for(backend)
+
+
+def test_the_route_to_a_merged_model_needs_no_base(world: Cluster) -> None:
+    world.actor(MERGE, world.turn())
+    world.settle()
+    world.api.delete(DEPLOYMENTS.path(NAMESPACE, "tiny-llama"))
+    world.actor(SwitchRoute("why", artifact(A1)), world.turn())
+    assert world.get(SERVICES, "support-bot")["spec"]["ports"][0]["targetPort"] == world.port
+
+
+def test_the_route_to_a_merged_model_keeps_the_port_that_its_base_had(world: Cluster) -> None:
+    world.actor(MERGE, world.turn())
+    world.settle()
+    world.change_base(args=[*container()["args"], "--port", "9999"])
+    world.actor(SwitchRoute("why", artifact(A1)), world.turn())
+    assert world.get(SERVICES, "support-bot")["spec"]["ports"][0]["targetPort"] == world.port
 
 
 def test_a_service_of_somebody_else_is_never_taken_over(world: Cluster) -> None:
