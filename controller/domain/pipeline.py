@@ -43,7 +43,7 @@ from controller.domain.snapshot import (
     JobState,
     Problem,
 )
-from controller.domain.traffic import begin_switch, ensure_merged
+from controller.domain.traffic import begin_switch, ensure_merged, first_switch_is_late
 
 IMPORT_DEADLINE = timedelta(minutes=15)
 LOAD_DEADLINE = timedelta(minutes=10)
@@ -52,7 +52,7 @@ LOAD_DEADLINE = timedelta(minutes=10)
 def advance(d: Draft) -> None:
     """Take the release one step further towards what the spec asks for."""
     release, base = d.seen.release, d.seen.base
-    if d.step in (Step.SWITCHING, Step.ROLLING_BACK):
+    if d.step is Step.ROLLING_BACK or (d.step is Step.SWITCHING and not first_switch_is_late(d)):
         return
     if base is None or base.problems or name_is_taken(d.seen):
         _pause(d)
@@ -145,7 +145,8 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
         d.rest()
         return
     if can_take_over(d.seen, backend, d.served):
-        begin_switch(d, backend, reason)
+        if (d.step, d.rollout.target) != (Step.SWITCHING, backend):  # else a late first switch goes on
+            begin_switch(d, backend, reason)
     elif backend.kind is BackendKind.ADAPTER:
         _wait(d, Step.LOADING, LOAD_DEADLINE, backend.id)
     else:

@@ -222,6 +222,54 @@ def test_a_deadline_that_is_over_does_not_make_it_look_again_without_a_pause() -
     assert done.requeue_after is not None and done.requeue_after.total_seconds() == 1
 
 
+def test_a_first_load_that_the_route_never_proves_says_so_and_goes_on_trying() -> None:
+    world = World()
+    world.answers_wrong = True
+    until(world, in_step(Step.SWITCHING))
+    deadline = world.status.rollout.deadline
+    settle(world, 59)
+    assert world.reason("Ready") == ("False", "Pending")
+    settle(world, 120)
+    assert (world.status.rollout.step, world.status.rollout.deadline) == (Step.SWITCHING, deadline)
+    assert world.condition("Ready") == (
+        "False",
+        "SwitchNotProven",
+        f"the route was not proven to reach adapter {hex_of(V1)[:12]} in time: /store/models/base answers; "
+        "still trying",
+    )
+    assert world.reason("Degraded") == ("True", "SwitchNotProven")
+    quiet(world)
+    world.answers_wrong = False
+    settle(world, 2)
+    assert world.served == adapter(V1)
+    assert world.reason("Ready") == ("True", "Serving") and world.reason("Degraded") == ("False", "AsExpected")
+
+
+def test_a_first_load_that_the_route_does_not_prove_in_time_makes_way_for_another_version() -> None:
+    world = World()
+    world.answers_wrong = True
+    settle(world, 90)
+    settle(world.set_version(2), 20)
+    world.answers_wrong = False
+    settle(world, 2)
+    assert world.served == adapter(V2) and len(world.answering()) == 2
+
+
+def test_a_first_load_whose_pods_are_lost_before_it_is_proven_loads_again() -> None:
+    world = World()
+    world.answers_wrong = True
+    settle(world, 90)
+    for name in world.pods:
+        world.crash_container(name)
+    settle(world, 3)
+    assert world.status.rollout.step is Step.LOADING
+    world.answers_wrong = False
+    for pod in world.pods.values():
+        pod.ready = True
+    settle(world, 10)
+    assert world.served == adapter(V1) and len(world.answering()) == 2
+
+
 def test_when_the_base_mounts_the_store_elsewhere_its_old_pods_go_on_serving() -> None:
     """Their answers still come from the place that their own template named."""
     world = serving_v1()

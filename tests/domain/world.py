@@ -280,7 +280,13 @@ class World:
         answer = self._answer_of(pods[0]) if pods else None
         if self.answers_wrong and answer is not None:
             answer = "/store/models/base"
-        return RouteFacts(owned=True, selector=dict(self.selector), endpoints=frozenset(pods), answered_root=answer)
+        return RouteFacts(
+            owned=True,
+            selector=dict(self.selector),
+            endpoints=frozenset(pods),
+            answered_root=answer,
+            answer_problem="" if answer else "nothing answers",
+        )
 
     def _answer_of(self, name: str) -> str | None:
         if name in self.pods:
