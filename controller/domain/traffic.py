@@ -150,7 +150,14 @@ def way_back(d: Draft, bad: Backend) -> Backend | None:
             return backend
     if bad.kind is BackendKind.ADAPTER and can_answer(d.seen, bad):  # it was not proven in time, but all else is down
         return bad
-    return candidates[0] if candidates else None
+    loadable = [b for b in candidates if not _is_refused(d, b)]
+    return next(iter(loadable or candidates), None)
+
+
+def _is_refused(d: Draft, backend: Backend) -> bool:
+    """No pod of the base takes the version."""
+    pods = usable_pods(d.seen)
+    return backend.kind is BackendKind.ADAPTER and bool(pods) and all(refuses(p, backend.id) for p in pods)
 
 
 def _is_rejected(d: Draft, backend: Backend) -> bool:

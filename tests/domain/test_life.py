@@ -904,6 +904,55 @@ def test_a_way_back_that_is_dead_is_left_for_an_adapter_that_answers() -> None:
     assert world.served == adapter(V1) and world.answering()
 
 
+def test_a_new_version_that_is_set_during_a_rollback_is_taken_when_that_is_done() -> None:
+    world = observing()
+    settle(world, 3)
+    break_it(world)
+    until(world, in_step(Step.ROLLING_BACK))
+    world.set_version(2)
+    until(world, lambda w: w.served == adapter(V1))
+    settle(world, 120)
+    assert world.served == artifact(M2)
+    assert world.reason("Promoted") == ("True", "Promoted")
+
+
+def rolling_back_to_nothing() -> World:
+    """The merged model died after the adapter behind it was unloaded, and no base pod takes that again."""
+    world = settle(promoted().pass_time(3600), 15)
+    for pod in world.pods.values():
+        pod.refuses = {hex_of(V1)}
+    world.merged_goes(M1, available=False)
+    world.merged[M1].never_starts = True
+    return settle(until(world, in_step(Step.ROLLING_BACK)), 5)
+
+
+def test_a_new_version_that_is_set_during_a_rollback_that_cannot_end_is_where_it_goes() -> None:
+    world = rolling_back_to_nothing().set_version(2)
+    until(world, lambda w: bool(w.answering()), rounds=70)
+    settle(world, 2)
+    assert world.served == adapter(V2) and len(world.answering()) == 2
+    settle(world, 120)
+    assert world.served == artifact(M2)
+
+
+def test_a_new_version_that_is_refused_during_a_rollback_does_not_keep_the_old_one_from_coming_back() -> None:
+    world = rolling_back_to_nothing()
+    for pod in world.pods.values():
+        pod.ready, pod.refuses = False, {hex_of(V2)}
+    settle(world.set_version(2), 70)
+    for name in world.pods:
+        world.crash_container(name)
+        world.pods[name].ready = True
+    settle(world, 140)
+    assert world.served == adapter(V1) and world.answering()
+
+
+def test_the_import_of_a_new_version_that_fails_during_a_rollback_is_remembered() -> None:
+    world = settle(rolling_back_to_nothing().set_version(2), 130, finish="fails")
+    assert world.status.rollout.step is Step.ROLLING_BACK
+    assert world.reason("AdapterImported") == ("False", "Broken")
+
+
 # -- rollback by the user
 
 
