@@ -19,7 +19,7 @@ from controller.reconcile.base import base_facts
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
 from controller.reconcile.engines import ApiKeyNotReadable, Engine, Engines
 from controller.reconcile.failures import LoadFailures
-from controller.reconcile.jobs import JOB_NAME_LABEL, Progress, is_active, job_facts
+from controller.reconcile.jobs import JOB_NAME_LABEL, Progress, has_begun, is_active, job_facts
 from controller.reconcile.merged import merged_facts, sum_counters
 from controller.reconcile.objects.metadata import (
     ARTIFACT_ANNOTATION,
@@ -30,7 +30,7 @@ from controller.reconcile.objects.metadata import (
 from controller.reconcile.pods import is_running, living, pod_facts
 from controller.reconcile.route import Answer, address_of, ask_route, route_facts
 from controller.runtime.client import KubeClient
-from controller.runtime.resources import Key
+from controller.runtime.resources import CONFIGMAPS, Key
 
 Json = Mapping[str, Any]
 
@@ -112,8 +112,17 @@ class Observer:
         for job in self._caches.jobs.list(namespace, {RELEASE_LABEL: release.metadata.name}):
             if is_ours(job, release) and "deletionTimestamp" not in job["metadata"]:
                 pods = self._caches.pods.list(namespace, {JOB_NAME_LABEL: job["metadata"]["name"]})
+                if is_active(job) and not has_begun(pods) and not self._has_contract(job):
+                    continue  # its maker died between the two: it is as good as not made
                 facts.append(job_facts(job, pods, self._progress.of(job, pods) if is_active(job) else ""))
         return tuple(sorted((f for f in facts if f is not None), key=lambda f: f.name))
+
+    def _has_contract(self, job: Json) -> bool:
+        try:
+            self._client.get(CONFIGMAPS.path(job["metadata"]["namespace"], job["metadata"]["name"]))
+        except NotFound:
+            return False
+        return True
 
     def _merged(self, release: AdapterRelease) -> tuple[MergedFacts, ...]:
         """All from the Deployments' own pod templates: the base may have changed since, or be gone."""

@@ -23,7 +23,7 @@ from controller.domain.actions import (
 )
 from controller.domain.snapshot import JobKind
 from controller.engine.errors import EngineRefused, EngineTroubled, LoadRejected, NameTaken
-from controller.errors import Conflict, LeadershipLost
+from controller.errors import Conflict, LeadershipLost, PermanentError
 from controller.reconcile.act import carry_out
 from controller.reconcile.act_objects import NameInUse, ServiceNameTaken, TargetNotReady
 from controller.reconcile.act_pods import NoFreeSlot, StillRouted
@@ -334,6 +334,32 @@ def test_a_job_is_made_once(world: Cluster) -> None:
     assert world.names(CONFIGMAPS) == ["support-bot-import-ffffffff"]
 
 
+def test_a_contract_goes_with_its_job(world: Cluster) -> None:
+    world.actor(EnsureJob("why", JobKind.IMPORT, "f" * 64), world.turn())
+    made = world.get(JOBS, "support-bot-import-ffffffff")
+    (owner,) = world.get(CONFIGMAPS, "support-bot-import-ffffffff")["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Job", made["metadata"]["uid"], True)
+
+
+def test_a_job_whose_maker_died_before_its_contract_was_there_gets_it(world: Cluster) -> None:
+    """Its pod waits for it; without the contract it would until the Job's deadline."""
+    action = EnsureJob("why", JobKind.IMPORT, "f" * 64)
+    world.actor(action, world.turn())
+    first = world.get(JOBS, "support-bot-import-ffffffff")["metadata"]["uid"]
+    assert [job.name for job in world.observe().jobs] == ["support-bot-import-ffffffff"]
+    world.api.delete(CONFIGMAPS.path(NAMESPACE, "support-bot-import-ffffffff"))
+    assert world.observe().jobs == ()
+    world.actor(action, world.turn())
+    assert world.names(CONFIGMAPS) == ["support-bot-import-ffffffff"]
+    assert world.get(JOBS, "support-bot-import-ffffffff")["metadata"]["uid"] == first
+
+
+def test_a_contract_that_cannot_be_written_makes_no_job(world: Cluster) -> None:
+    with pytest.raises(PermanentError, match="an imported adapter"):
+        world.actor(EnsureJob("why", JobKind.BUILD, "f" * 64), world.turn())
+    assert world.names(JOBS) == []
+
+
 def test_a_job_of_a_release_that_is_gone_is_not_taken_for_ours(world: Cluster) -> None:
     orphan = {"metadata": {"name": "support-bot-import-ffffffff", "ownerReferences": [{"uid": "old"}]}}
     world.api.create(JOBS.path(NAMESPACE), orphan)
@@ -349,8 +375,13 @@ def test_a_job_whose_result_went_with_its_pods_runs_again(world: Cluster) -> Non
     world.api.patch(JOBS.path(NAMESPACE, "support-bot-import-ffffffff", "status"), done)
     assert world.observe().jobs == ()
     world.actor(action, world.turn())
+    with pytest.raises(NameInUse):  # the contract of the first one is still there
+        world.actor(action, world.turn())
+    second = world.get(JOBS, "support-bot-import-ffffffff")["metadata"]["uid"]
+    world.api.delete(CONFIGMAPS.path(NAMESPACE, "support-bot-import-ffffffff"))  # as the garbage collector does
     world.actor(action, world.turn())
-    assert world.get(JOBS, "support-bot-import-ffffffff")["metadata"]["uid"] != first
+    (owner,) = world.get(CONFIGMAPS, "support-bot-import-ffffffff")["metadata"]["ownerReferences"]
+    assert second == owner["uid"] != first
 
 
 def test_a_merged_deployment_is_made_once_and_not_changed_by_a_new_base(world: Cluster) -> None:
