@@ -189,7 +189,7 @@ class PodActions:
             failure = LoadFailure(digest, error.message, permanent, self._now())
             self._failures.record(turn.key, pod.uid, pod.container_id, failure)
             raise
-        self._failures.clear(turn.key, pod.uid, pod.container_id)
+        self._failures.clear(turn.key, pod.uid, pod.container_id, digest)
 
 
 def _expect(engine: Engine, name: str, path: str) -> None:

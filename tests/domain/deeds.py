@@ -169,7 +169,7 @@ def _load(world: World, pod: BasePod, name: str, digest: str, path: str) -> None
         pod.failure = LoadFailure(digest, "no", True, world.now)
         return
     pod.adapters[name] = path
-    pod.failure = None
+    _forget_failure(pod, digest)
 
 
 def _slot_was_free(action: act.LoadAdapter | act.StageAdapter, seen: Snapshot) -> None:
@@ -208,8 +208,14 @@ def _probe_and_label(world: World, action: act.ProbeAndLabel, seen: Snapshot) ->
 
 
 def _label(world: World, pod: BasePod, label: str, digest: str) -> None:
-    pod.label, pod.unrouted_at, pod.failure = label, None, None
+    pod.label, pod.unrouted_at = label, None
+    _forget_failure(pod, digest)
     world.proven_adapters.add(digest)
+
+
+def _forget_failure(pod: BasePod, digest: str) -> None:
+    if pod.failure is not None and pod.failure.digest == digest:
+        pod.failure = None
 
 
 def _remove_label(world: World, action: act.RemoveLabel, seen: Snapshot) -> None:

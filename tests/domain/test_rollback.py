@@ -249,7 +249,7 @@ def test_a_new_version_that_is_refused_during_a_rollback_does_not_keep_the_old_o
         world.crash_container(name)
         world.pods[name].ready = True
     settle(world, 140)
-    assert world.served == adapter(V1) and world.answering()
+    assert world.served == adapter(V1) and len(world.answering()) == 2
 
 
 def test_the_import_of_a_new_version_that_fails_during_a_rollback_is_remembered() -> None:

@@ -339,7 +339,9 @@ def test_a_version_that_the_pods_refuse_leaves_the_old_one_serving() -> None:
     for pod in world.pods.values():
         pod.refuses = {hex_of(V2)}
     settle(world, 60)
-    assert world.served == adapter(V1) and world.answering()
+    assert world.served == adapter(V1) and len(world.answering()) == 2
+    deeds = [a for done in run(world, 60) for a in done.actions]
+    assert deeds == [], "a pod that refused it once is left in peace"
 
 
 def test_when_the_version_that_serves_was_lost_everywhere_and_is_refused_the_new_one_is_loaded() -> None:

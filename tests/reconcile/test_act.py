@@ -110,6 +110,16 @@ def test_a_load_that_goes_well_forgets_the_failure(world: Cluster) -> None:
     assert world.observe().base_pods[0].load_failure is None
 
 
+def test_a_version_that_loads_does_not_make_another_forgotten_that_was_refused(world: Cluster) -> None:
+    world.disk[adapter_path(D2)] = "rank 32 is greater than 16"
+    with pytest.raises(LoadRejected):
+        world.actor(LoadAdapter("why", "pod-0", "support-bot", D2, adapter_path(D2)), world.turn())
+    world.actor(LOAD, world.turn())
+    world.actor(PROVE, world.turn())
+    failure = world.observe().base_pods[0].load_failure
+    assert failure is not None and failure.digest == D2
+
+
 def test_a_server_that_says_200_and_lists_nothing_has_not_loaded(world: Cluster) -> None:
     world.engines["pod-0"].fault = "lazy"
     with pytest.raises(EngineTroubled, match="lists support-bot with root None"):
