@@ -7,11 +7,11 @@ planned from an old view of the release is stale: what takes something away is f
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from controller.api.reasons import Reason
-from controller.api.status import AdapterReleaseStatus, BackendKind, Rejected, Step
+from controller.api.status import AdapterReleaseStatus, Backend, BackendKind, Rejected, Step
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import RETRY_ANNOTATION
 from controller.domain import actions as act
@@ -61,11 +61,18 @@ def _check_memory(world: World, old: AdapterReleaseStatus, new: AdapterReleaseSt
     if new.serving != old.serving and new.serving is not None:
         if not world.was_proven(new.serving.backend):
             raise Broken(f"1: {new.serving.backend} is said to serve, but never answered")
-        if world.answers_wrong or world.slow_endpoints is not None:
+        if world.answers_wrong or not _endpoints_are_of(world, new.serving.backend):
             raise Broken("1: the switch was believed, although the route did not answer rightly")
     key = spec_inputs(world.release())
     _check_rejections(world, old, new, key)
     world.spec_rejections |= {(r.id, key) for r in new.rollout.rejected if r.id and r.inputs == key}
+
+
+def _endpoints_are_of(world: World, backend: Backend) -> bool:
+    """Those that lag behind may have become right meanwhile: their pods were updated."""
+    if world.slow_endpoints is None:
+        return True
+    return set(world.endpoints()) <= set(world.routed_pods(world.snapshot().selector_for(backend)))
 
 
 def _check_rejections(world: World, old: AdapterReleaseStatus, new: AdapterReleaseStatus, key: str) -> None:
@@ -224,6 +231,10 @@ def _remove_label(world: World, action: act.RemoveLabel, seen: Snapshot) -> None
         pod.label, pod.unrouted_at = None, world.now
 
 
+def _left_just_now(unrouted_at: datetime | None, world: World) -> bool:
+    return unrouted_at is not None and world.now - unrouted_at < UNROUTE_DELAY
+
+
 def _unload_adapter(world: World, action: act.UnloadAdapter, seen: Snapshot) -> None:
     pod = _answering_pod(world, action.pod)
     if pod is None or stale(world, seen):
@@ -233,8 +244,11 @@ def _unload_adapter(world: World, action: act.UnloadAdapter, seen: Snapshot) -> 
             raise Broken("1: another release's adapter was unloaded")
         if pod.label is not None:
             return  # act's guard
-        if pod.unrouted_at is not None and world.now - pod.unrouted_at < UNROUTE_DELAY:
+        known = _seen_pod(seen, action.pod)
+        if known is not None and _left_just_now(known.unrouted_at, world):
             raise Broken("4: unloaded before the delay was over")
+        if _left_just_now(pod.unrouted_at, world):
+            return  # act's guard: somebody else took it out since
     elif not action.engine_name.startswith(f"{ROUTE}@"):
         raise Broken(f"{action.engine_name} is not ours to unload")
     pod.adapters.pop(action.engine_name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -188,6 +189,20 @@ def test_what_is_routed_is_not_unloaded(world: Cluster) -> None:
     with pytest.raises(StillRouted):
         world.actor(UnloadAdapter("why", "pod-0", "support-bot"), world.turn())
     assert "support-bot" in world.engines["pod-0"].listed
+
+
+def test_what_left_the_route_a_moment_ago_is_not_unloaded_even_if_that_was_not_seen(world: Cluster) -> None:
+    """Another controller took the label off; our cache is from before it was set."""
+    world.actor(LOAD, world.turn())
+    before = world.turn()
+    world.actor(PROVE, world.turn())
+    world.actor(RemoveLabel("why", "pod-0"), world.turn())
+    world.now += timedelta(seconds=4)
+    with pytest.raises(StillRouted):
+        world.actor(UnloadAdapter("why", "pod-0", "support-bot"), before)
+    world.now += timedelta(seconds=1)
+    world.actor(UnloadAdapter("why", "pod-0", "support-bot"), before)
+    assert world.engines["pod-0"].listed == {}
 
 
 def test_a_staging_name_may_go_while_the_pod_is_routed(world: Cluster) -> None:
