@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLES = ["tests/domain/test_checks.py", "tests/domain/test_incidents.py", "tests/domain/test_life.py"]
 PROPERTIES = ["tests/domain/test_plan_properties.py"]
+EXAMPLES = sorted({f"tests/domain/{path.name}" for path in (ROOT / "tests/domain").glob("test_*.py")} - {*PROPERTIES})
 TIMEOUT = 600
 
 

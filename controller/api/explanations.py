@@ -147,8 +147,9 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
         Reason.ADAPTER_UPDATED: ("A new version of the adapter has the traffic.", ""),
         Reason.SWITCHING: ("The route points at the new backend, which has to prove that it answers.", "Wait."),
         Reason.SWITCH_NOT_PROVEN: (
-            "The new backend did not answer through the route in time; the route went back.",
-            "Read the log of its pods. " + _RETRY,
+            "The new backend did not answer through the route in time; the route went back. "
+            "At a first load there is nowhere to go back to: the controller goes on trying.",
+            "Read the log of its pods; see whether the controller can reach the Service. " + _RETRY,
         ),
         Reason.OBSERVING: ("The artifact has the traffic and is watched for observe.duration.", "Wait."),
         Reason.PROMOTED: ("The artifact has the traffic, and behaved while it was watched.", ""),

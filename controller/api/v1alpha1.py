@@ -135,7 +135,7 @@ class BaseRef(ApiModel):
 class Adapter(ApiModel):
     """One LoRA adapter, as PEFT wrote it."""
 
-    name: DnsLabel = Field(description="Names the adapter in the store and in artifacts.")
+    name: DnsLabel = Field(description="Names the adapter in the store and in artifacts. Immutable.")
     version: str = Field(
         min_length=1,
         max_length=63,
@@ -354,6 +354,10 @@ class AdapterReleaseSpec(ApiModel):
                 "modelName is immutable: clients depend on it; make a new release",
             ),
             rule("self.baseRef == oldSelf.baseRef", "baseRef is immutable: make a new release for another base"),
+            rule(
+                "self.adapters[0].name == oldSelf.adapters[0].name",
+                "adapters[].name is immutable: its versions lie under it in the store; make a new release",
+            ),
         )
     }
 

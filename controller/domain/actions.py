@@ -28,7 +28,7 @@ class RemoveFinalizer(Action):
 
 @dataclass(frozen=True)
 class EnsureJob(Action):
-    """Create ConfigMap (contract) and Job if they are not there; never change them."""
+    """Create Job and ConfigMap (its contract) if they are not there; never change them."""
 
     kind: JobKind
     inputs: str

@@ -24,6 +24,7 @@ from controller.domain.draft import Draft
 from controller.domain.inputs import build_inputs, import_inputs, validate_inputs
 from controller.domain.loading import lacks_slot
 from controller.domain.snapshot import SHORT, Problem, hex_of
+from controller.domain.traffic import first_switch_is_late
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ def _degraded(d: Draft) -> Report:
             reason,
             f"{failure.reason}: {failure.message}. What served before still serves. {RETRY_HINT}",
         )
-    if late := _late_revision(d):
+    if late := _late_first_switch(d) or _late_revision(d):
         return late
     if d.served is not None and not can_answer(d.seen, d.served):
         return _says(True, Reason.NO_READY_BACKEND, f"no pod of {_name(d.served)} is ready")
@@ -291,6 +292,19 @@ def _degraded(d: Draft) -> Report:
     if failed and any(p.load_failure and p.load_failure.digest == wanted for p in failed):
         return _says(True, Reason.LOAD_FAILED_ON_SOME_PODS, f"the adapter does not load on pod {failed[0].name}")
     return _says(False, Reason.AS_EXPECTED, "")
+
+
+def _late_first_switch(d: Draft) -> Report | None:
+    """Nothing serves yet, so there is nothing better to do than to go on."""
+    target, route = d.rollout.target, d.seen.route
+    if target is None or not first_switch_is_late(d):
+        return None
+    if route is None or not route.endpoints:
+        why = "no pod is behind it"
+    else:
+        why = route.answer_problem or f"{route.answered_root} answers"
+    message = f"the route was not proven to reach {_name(target)} in time: {why}; still trying"
+    return _says(True, Reason.SWITCH_NOT_PROVEN, message)
 
 
 def _late_revision(d: Draft) -> Report | None:
@@ -331,6 +345,8 @@ def _ready(d: Draft, reports: dict[ConditionType, Report]) -> Report:
         for report in (reports[ConditionType.ADAPTER_IMPORTED], loaded):
             if report.status == "False":
                 return report
+        if late := _late_first_switch(d):
+            return _says(False, late.reason, late.message)
         return _says(False, Reason.PENDING, f"nothing serves yet; step {d.step}")
     if not can_answer(d.seen, d.served):
         return _says(False, Reason.NO_READY_BACKEND, f"no pod of {_name(d.served)} is ready")

@@ -43,7 +43,7 @@ from controller.domain.snapshot import (
     JobState,
     Problem,
 )
-from controller.domain.traffic import begin_switch, ensure_merged
+from controller.domain.traffic import begin_switch, ensure_merged, first_switch_is_late
 
 IMPORT_DEADLINE = timedelta(minutes=15)
 LOAD_DEADLINE = timedelta(minutes=10)
@@ -52,10 +52,12 @@ LOAD_DEADLINE = timedelta(minutes=10)
 def advance(d: Draft) -> None:
     """Take the release one step further towards what the spec asks for."""
     release, base = d.seen.release, d.seen.base
-    if d.step in (Step.SWITCHING, Step.ROLLING_BACK):
+    if d.step is Step.SWITCHING and not first_switch_is_late(d):
         return
     if base is None or base.problems or name_is_taken(d.seen):
         _pause(d)
+    elif d.step is Step.ROLLING_BACK:
+        _import_meanwhile(d, base)
     elif release.spec.rollback is not None:
         _pinned(d, pinned_revision(d))
     elif release.spec.stage is Stage.EXPERIMENTAL:
@@ -66,7 +68,7 @@ def advance(d: Draft) -> None:
 
 def _pause(d: Draft) -> None:
     """Nothing can go on. What was under way is forgotten with its deadline; it begins again where its job stands."""
-    if d.step is not Step.OBSERVING:
+    if d.step not in (Step.OBSERVING, Step.ROLLING_BACK):
         d.rest()
 
 
@@ -145,7 +147,8 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
         d.rest()
         return
     if can_take_over(d.seen, backend, d.served):
-        begin_switch(d, backend, reason)
+        if (d.step, d.rollout.target) != (Step.SWITCHING, backend):  # else a late first switch goes on
+            begin_switch(d, backend, reason)
     elif backend.kind is BackendKind.ADAPTER:
         _wait(d, Step.LOADING, LOAD_DEADLINE, backend.id)
     else:
@@ -191,6 +194,22 @@ def _import(d: Draft, base: BaseFacts) -> bool | None:
         return False
     _run(d, JobKind.IMPORT, inputs, job)
     return False
+
+
+def _import_meanwhile(d: Draft, base: BaseFacts) -> None:
+    """The traffic goes back. A new version is fetched already: it may be the only one that can still be loaded."""
+    inputs = import_inputs(d.seen.release, base)
+    if d.seen.release.spec.rollback is not None or d.rejection(Step.IMPORTING, inputs):
+        return
+    if d.status.adapter is not None and d.status.adapter.inputs == inputs:
+        return
+    job = d.seen.job(JobKind.IMPORT, inputs)
+    if job is not None and isinstance(job.result, ImportResult):
+        d.update(adapter=_imported(d, inputs, job.result))
+    elif problem := _failure(job, Reason.IMPORT_FAILED):
+        d.reject(Step.IMPORTING, inputs, problem.reason, problem.message)
+    else:
+        _run(d, JobKind.IMPORT, inputs, job)
 
 
 def _stop(d: Draft) -> bool:

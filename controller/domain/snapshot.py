@@ -172,6 +172,8 @@ class MergedFacts:
     uid: str
     artifact_id: str
     replicas: int
+    root: str  # of its model in /v1/models
+    port: int  # of vLLM in its pods
     available: int = 0
     pods: tuple[PodFacts, ...] = ()
     unavailable_since: datetime | None = None  # from its Available condition
@@ -234,12 +236,23 @@ class Snapshot:
         return {RELEASE_LABEL: self.name, ARTIFACT_LABEL: artifact_label(backend.id)}
 
     def root_for(self, backend: Backend) -> str:
-        """`root` in /v1/models when the backend answers."""
+        """`root` in /v1/models when the backend answers; "" where nothing says it.
+
+        A merged Deployment keeps what it was made with, whatever becomes of its base.
+        """
+        if backend.kind is BackendKind.ARTIFACT and (merged := self.merged_for(backend.id)):
+            return merged.root
         if self.base is None:
             return ""
         if backend.kind is BackendKind.ADAPTER:
             return self.base.adapter_path(self.release.spec.adapters[0].name, backend.id)
         return self.base.artifact_path(backend.id)
+
+    def port_for(self, backend: Backend) -> int | None:
+        """Of vLLM in the backend's pods; None where nothing says it."""
+        if backend.kind is BackendKind.ARTIFACT and (merged := self.merged_for(backend.id)):
+            return merged.port
+        return self.base.port if self.base else None
 
     def held_digest(self, pod: PodFacts) -> str | None:
         """Hex of the digest that the pod serves under the client name; "" for a root that is not ours.

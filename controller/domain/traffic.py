@@ -108,11 +108,15 @@ def _switch(d: Draft) -> None:
         if target.kind is origin.kind is BackendKind.ADAPTER:
             _remember_update(d, target, message, expired)
         _give_up_on(d, target, Reason.SWITCH_NOT_PROVEN, message)
-    elif expired:
-        d.rest()
     else:
         point_route_at(d, target)
         _wake_at_deadline(d)
+
+
+def first_switch_is_late(d: Draft) -> bool:
+    """The route was not proven in time, and nothing has served yet: there is nowhere to go back to."""
+    deadline = d.rollout.deadline
+    return d.step is Step.SWITCHING and d.served is None and deadline is not None and d.now >= deadline
 
 
 def _remember_update(d: Draft, target: Backend, message: str, expired: bool) -> None:
@@ -146,7 +150,14 @@ def way_back(d: Draft, bad: Backend) -> Backend | None:
             return backend
     if bad.kind is BackendKind.ADAPTER and can_answer(d.seen, bad):  # it was not proven in time, but all else is down
         return bad
-    return candidates[0] if candidates else None
+    loadable = [b for b in candidates if not _is_refused(d, b)]
+    return next(iter(loadable or candidates), None)
+
+
+def _is_refused(d: Draft, backend: Backend) -> bool:
+    """No pod of the base takes the version."""
+    pods = usable_pods(d.seen)
+    return backend.kind is BackendKind.ADAPTER and bool(pods) and all(refuses(p, backend.id) for p in pods)
 
 
 def _is_rejected(d: Draft, backend: Backend) -> bool:

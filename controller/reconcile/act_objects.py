@@ -19,14 +19,15 @@ from controller.domain.actions import (
     RemoveFinalizer,
     SwitchRoute,
 )
+from controller.domain.backends import artifact_backend
 from controller.domain.snapshot import JobKind, artifact_label
 from controller.errors import AlreadyExists, Conflict, NotFound, PermanentError, TransientError
 from controller.reconcile.act_pods import StillRouted
 from controller.reconcile.caches import RELEASES
 from controller.reconcile.jobs import JOB_NAME_LABEL, job_facts
-from controller.reconcile.objects.jobs import contract_map, job
+from controller.reconcile.objects.jobs import contract_map, job, owned_by_job
 from controller.reconcile.objects.merged import merged_deployment
-from controller.reconcile.objects.metadata import is_ours
+from controller.reconcile.objects.metadata import is_made_for, is_ours
 from controller.reconcile.objects.services import adapter_service, preview_service, route
 from controller.reconcile.pods import condition
 from controller.reconcile.turn import Fence, StaleRelease, Turn
@@ -67,22 +68,25 @@ class ObjectActions:
             self._set_finalizers(turn, [f for f in turn.snapshot.release.metadata.finalizers if f != FINALIZER])
 
     def ensure_job(self, action: EnsureJob, turn: Turn) -> None:
+        """The Job, then the contract that goes with it: its pod waits for that."""
         artifact = turn.snapshot.release.status.artifact
         if action.kind is JobKind.VALIDATE and artifact is not None:
-            self._point(turn, preview_service(turn.snapshot, artifact.id, turn.base.port))
-        self._create(turn, CONFIGMAPS, contract_map(action.kind, action.inputs, turn.snapshot, turn.base))
+            self._point(turn, preview_service(turn.snapshot, artifact.id, turn.port_of(artifact_backend(artifact.id))))
+        contract = contract_map(action.kind, action.inputs, turn.snapshot, turn.base)
         wanted = job(action.kind, action.inputs, turn.snapshot, turn.base, self._job_image, self._job_service_account)
-        known = self._create(turn, JOBS, wanted)
-        if known is not None and self._lost_its_result(known):
-            meta = known["metadata"]
-            self._delete(JOBS, turn, meta["name"], meta["uid"])
+        made = self._create(turn, JOBS, wanted)
+        if self._lost_its_result(made):
+            self._delete(JOBS, turn, made["metadata"]["name"], made["metadata"]["uid"])
+        else:
+            self._create(turn, CONFIGMAPS, owned_by_job(contract, made))
 
     def ensure_adapter_service(self, action: EnsureAdapterService, turn: Turn) -> None:
         self._point(turn, adapter_service(turn.snapshot, action.digest, turn.base.port))
 
     def ensure_merged(self, action: EnsureMerged, turn: Turn) -> None:
         """Once made it is not changed again: a new base template must not restart what serves."""
-        self._point(turn, preview_service(turn.snapshot, action.artifact_id, turn.base.port))
+        port = turn.port_of(artifact_backend(action.artifact_id))
+        self._point(turn, preview_service(turn.snapshot, action.artifact_id, port))
         self._create(turn, DEPLOYMENTS, merged_deployment(turn.snapshot, turn.base, action.artifact_id, action.path))
 
     def delete_merged(self, action: DeleteMerged, turn: Turn) -> None:
@@ -96,7 +100,7 @@ class ObjectActions:
         self._delete(DEPLOYMENTS, turn, action.deployment, action.uid)
 
     def switch_route(self, action: SwitchRoute, turn: Turn) -> None:
-        wanted = route(turn.snapshot, action.backend, turn.base.port)
+        wanted = route(turn.snapshot, action.backend, turn.port_of(action.backend))
         self._fence.check(turn)
         if not self._has_ready_pod(turn, wanted["spec"]["selector"]):
             what = "base pod with the adapter" if action.backend.kind is BackendKind.ADAPTER else "merged pod"
@@ -111,15 +115,15 @@ class ObjectActions:
             raise StaleRelease(f"release {turn.key} has changed since it was observed") from error
         turn.resource_version = answer["metadata"]["resourceVersion"]
 
-    def _create(self, turn: Turn, resource: Resource, wanted: Json) -> Json | None:
-        """None: created. Else ours, as it is there already."""
+    def _create(self, turn: Turn, resource: Resource, wanted: Json) -> Json:
+        """The object as it was created, or as it is there already, with the same owner."""
         namespace, name = turn.key.namespace, wanted["metadata"]["name"]
         try:
-            self._client.create(resource.path(namespace), wanted)
-            return None
+            return self._client.create(resource.path(namespace), wanted)
         except AlreadyExists:
             known = self._client.get(resource.path(namespace, name))
-        if not is_ours(known, turn.snapshot.release) or "deletionTimestamp" in known["metadata"]:
+        (owner,) = wanted["metadata"]["ownerReferences"]
+        if not is_made_for(known, owner["uid"]) or "deletionTimestamp" in known["metadata"]:
             raise NameInUse(f"{resource.kind} {name} belongs to somebody else, or is just being deleted")
         return known
 

@@ -21,12 +21,13 @@ from controller.domain.actions import (
     StageAdapter,
     UnloadAdapter,
 )
-from controller.domain.snapshot import LoadFailure, PodFacts
+from controller.domain.loading import UNROUTE_DELAY
+from controller.domain.snapshot import LoadFailure, PodFacts, Snapshot
 from controller.engine.errors import EngineTroubled, NameTaken, UnknownAdapter
 from controller.errors import AdapterReleaseError, NotFound, PermanentError, TransientError
 from controller.reconcile.engines import Engine, Engines
 from controller.reconcile.failures import LoadFailures
-from controller.reconcile.pods import UNROUTED_ANNOTATION_PREFIX, container_status
+from controller.reconcile.pods import UNROUTED_ANNOTATION_PREFIX, container_status, parse_time
 from controller.reconcile.turn import Fence, StalePod, Turn
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import PODS
@@ -109,7 +110,9 @@ class PodActions:
         self._label(turn, pod, live, action.label)
 
     def remove_label(self, action: RemoveLabel, turn: Turn) -> None:
+        """Fenced also where the label lies: who looks again at once takes it off by what is true then."""
         pod = turn.pod(action.pod)
+        self._fence.check(turn)
         when = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
         name = turn.snapshot.name
         patch = {
@@ -123,12 +126,18 @@ class PodActions:
     def unload(self, action: UnloadAdapter, turn: Turn) -> None:
         pod = turn.pod(action.pod)
         live = self._live(turn, pod)
-        labelled = turn.snapshot.loaded_label in (live["metadata"].get("labels") or {})
-        if labelled and action.engine_name == turn.snapshot.model_name:
-            raise StillRouted(f"pod {pod.name} is in the route: {action.engine_name} is not unloaded there")
+        if action.engine_name == turn.snapshot.model_name and self._is_routed(live, turn.snapshot):
+            raise StillRouted(f"pod {pod.name} may still get requests: {action.engine_name} is not unloaded there")
         self._fence.check(turn)
         with self._alone_with(pod), suppress(UnknownAdapter):
             self._engine(turn, pod).unload(action.engine_name)
+
+    def _is_routed(self, live: dict[str, Any], snapshot: Snapshot) -> bool:
+        """It carries the label, or did a moment ago: what was observed may be from before that."""
+        meta = live["metadata"]
+        left = parse_time((meta.get("annotations") or {}).get(UNROUTED_ANNOTATION_PREFIX + snapshot.name, ""))
+        just_left = left is not None and self._now() < left + UNROUTE_DELAY
+        return just_left or snapshot.loaded_label in (meta.get("labels") or {})
 
     def _load(self, engine: Engine, turn: Turn, name: str, path: str) -> None:
         adapters = {n: m.root for n, m in engine.models().items() if m.parent is not None}
@@ -187,7 +196,7 @@ class PodActions:
             failure = LoadFailure(digest, error.message, permanent, self._now())
             self._failures.record(turn.key, pod.uid, pod.container_id, failure)
             raise
-        self._failures.clear(turn.key, pod.uid, pod.container_id)
+        self._failures.clear(turn.key, pod.uid, pod.container_id, digest)
 
 
 def _expect(engine: Engine, name: str, path: str) -> None:

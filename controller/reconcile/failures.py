@@ -34,7 +34,10 @@ class LoadFailures:
         with self._lock:
             return self._failures.get((release, pod_uid, container_id))
 
-    def clear(self, release: Key, pod_uid: str, container_id: str) -> None:
-        """A load went well."""
+    def clear(self, release: Key, pod_uid: str, container_id: str, digest: str) -> None:
+        """That version went well. What was said to another one still holds: else both would be loaded in turns."""
+        key = (release, pod_uid, container_id)
         with self._lock:
-            self._failures.pop((release, pod_uid, container_id), None)
+            known = self._failures.get(key)
+            if known is not None and known.digest == digest:
+                del self._failures[key]

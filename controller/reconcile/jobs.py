@@ -59,6 +59,11 @@ def is_active(job: Json) -> bool:
     return condition(job, "Complete") != "True" and condition(job, "Failed") != "True"
 
 
+def has_begun(pods: Sequence[Json]) -> bool:
+    """A container of the job runs or has run: all that it mounts was there."""
+    return any(is_running(p, JOB_CONTAINER) or _ended(p) for p in pods)
+
+
 def last_message(pods: Sequence[Json]) -> Message | None:
     """Of the newest pod that has ended and said something; else of the newest that has ended."""
     ended = [p for p in pods if _ended(p)]

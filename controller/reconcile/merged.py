@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controller.api.status import Counters
-from controller.domain.snapshot import MergedFacts, PodFacts
+from controller.domain.snapshot import BaseFacts, MergedFacts, PodFacts
 from controller.engine.metrics import RequestCounters
 from controller.reconcile.objects.metadata import ARTIFACT_ANNOTATION
 from controller.reconcile.pods import condition, condition_of, parse_time, trouble_of
@@ -17,9 +17,9 @@ _SHORT_ID = 12
 
 
 def merged_facts(
-    deployment: Json, pods: Sequence[Json], facts: Sequence[PodFacts], counters: Counters | None
+    deployment: Json, server: BaseFacts, pods: Sequence[Json], facts: Sequence[PodFacts], counters: Counters | None
 ) -> MergedFacts:
-    """`facts` are of `pods`, in the same order."""
+    """`server` is what the Deployment's own pod template says; `facts` are of `pods`, in the same order."""
     meta, status = deployment["metadata"], deployment.get("status") or {}
     away = condition_of(deployment, "Available")
     since = away.get("lastTransitionTime") if away and away.get("status") == "False" else None
@@ -29,6 +29,8 @@ def merged_facts(
         uid=meta["uid"],
         artifact_id=meta["annotations"][ARTIFACT_ANNOTATION],
         replicas=1 if replicas is None else int(replicas),
+        root=server.model,
+        port=server.port,
         available=int(status.get("availableReplicas") or 0),
         pods=tuple(facts),
         unavailable_since=parse_time(since) if since else None,

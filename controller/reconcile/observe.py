@@ -15,11 +15,11 @@ from controller.api.status import BackendKind, Counters, Step
 from controller.api.v1alpha1 import RELEASE_LABEL, AdapterRelease
 from controller.domain.snapshot import BaseFacts, JobFacts, MergedFacts, PodFacts, Problem, RouteFacts, Snapshot
 from controller.errors import NotFound
-from controller.reconcile.base import base_facts, vllm_container
+from controller.reconcile.base import base_facts
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
 from controller.reconcile.engines import ApiKeyNotReadable, Engine, Engines
 from controller.reconcile.failures import LoadFailures
-from controller.reconcile.jobs import JOB_NAME_LABEL, Progress, is_active, job_facts
+from controller.reconcile.jobs import JOB_NAME_LABEL, Progress, has_begun, is_active, job_facts
 from controller.reconcile.merged import merged_facts, sum_counters
 from controller.reconcile.objects.metadata import (
     ARTIFACT_ANNOTATION,
@@ -30,7 +30,7 @@ from controller.reconcile.objects.metadata import (
 from controller.reconcile.pods import is_running, living, pod_facts
 from controller.reconcile.route import Answer, address_of, ask_route, route_facts
 from controller.runtime.client import KubeClient
-from controller.runtime.resources import Key
+from controller.runtime.resources import CONFIGMAPS, Key
 
 Json = Mapping[str, Any]
 
@@ -73,7 +73,7 @@ class Observer:
             base=base,
             base_pods=self._base_pods(key, base, api_key),
             jobs=self._jobs(release),
-            merged=self._merged(release, base, api_key),
+            merged=self._merged(release),
             route=self._route(release, api_key),
             rivals=self._rivals(release),
             services_taken=self._services_taken(release),
@@ -112,29 +112,50 @@ class Observer:
         for job in self._caches.jobs.list(namespace, {RELEASE_LABEL: release.metadata.name}):
             if is_ours(job, release) and "deletionTimestamp" not in job["metadata"]:
                 pods = self._caches.pods.list(namespace, {JOB_NAME_LABEL: job["metadata"]["name"]})
+                if is_active(job) and not has_begun(pods) and not self._has_contract(job):
+                    continue  # its maker died between the two: it is as good as not made
                 facts.append(job_facts(job, pods, self._progress.of(job, pods) if is_active(job) else ""))
         return tuple(sorted((f for f in facts if f is not None), key=lambda f: f.name))
 
-    def _merged(self, release: AdapterRelease, base: BaseFacts | None, api_key: str | None) -> tuple[MergedFacts, ...]:
-        namespace = release.metadata.namespace
-        found = self._caches.deployments.list(namespace, {RELEASE_LABEL: release.metadata.name})
-        mine = [d for d in found if is_ours(d, release) and "deletionTimestamp" not in d["metadata"]]
-        watched = _watched_artifact(release)
+    def _has_contract(self, job: Json) -> bool:
+        try:
+            self._client.get(CONFIGMAPS.path(job["metadata"]["namespace"], job["metadata"]["name"]))
+        except NotFound:
+            return False
+        return True
+
+    def _merged(self, release: AdapterRelease) -> tuple[MergedFacts, ...]:
+        """All from the Deployments' own pod templates: the base may have changed since, or be gone."""
+        namespace, watched = release.metadata.namespace, _watched_artifact(release)
         facts = []
-        for deployment in sorted(mine, key=lambda d: str(d["metadata"]["name"])):
-            container = str((vllm_container(deployment) or {}).get("name", ""))
+        for deployment in self._merged_deployments(release):
+            server = base_facts(deployment)
             pods = living(self._caches.pods.list(namespace, deployment["spec"]["selector"]["matchLabels"]))
-            known = [pod_facts(p, container, release.metadata.name) for p in pods]
+            known = [pod_facts(p, server.container, release.metadata.name) for p in pods]
             counters = None
-            if base is not None and deployment["metadata"]["annotations"].get(ARTIFACT_ANNOTATION) == watched:
-                running = [k for p, k in zip(pods, known, strict=True) if is_running(p, container) and not k.deleting]
-                counters = self._counters(running, base.port, api_key)
-            facts.append(merged_facts(deployment, pods, known, counters))
+            if _artifact_of(deployment) == watched:
+                running = [
+                    k for p, k in zip(pods, known, strict=True) if is_running(p, server.container) and not k.deleting
+                ]
+                counters = self._counters(running, server.port, self._key_of(namespace, server))
+            facts.append(merged_facts(deployment, server, pods, known, counters))
         return tuple(facts)
+
+    def _merged_deployments(self, release: AdapterRelease) -> list[Json]:
+        found = self._caches.deployments.list(release.metadata.namespace, {RELEASE_LABEL: release.metadata.name})
+        mine = [d for d in found if is_ours(d, release) and "deletionTimestamp" not in d["metadata"]]
+        return sorted(mine, key=lambda d: str(d["metadata"]["name"]))
 
     def _counters(self, pods: Sequence[PodFacts], port: int, api_key: str | None) -> Counters | None:
         questions = [self._engines.at(p.ip, port, api_key).counters for p in pods]
         return sum_counters(pods, self._engines.of_all(questions))
+
+    def _key_of(self, namespace: str, server: BaseFacts) -> str | None:
+        """Without a key that is needed, the server gives no answers."""
+        try:
+            return self._engines.key_of(namespace, server)
+        except ApiKeyNotReadable:
+            return None
 
     def _route(self, release: AdapterRelease, api_key: str | None) -> RouteFacts | None:
         namespace, name = release.metadata.namespace, release.metadata.name
@@ -145,8 +166,16 @@ class Observer:
         address = address_of(service)
         answer = Answer()
         if release.status.rollout.step in _PROVING and address is not None and is_ours(service, release):
-            answer = ask_route(self._engines.at(*address, api_key), release.model_name)
+            key = self._target_key(release, api_key)
+            answer = ask_route(self._engines.at(*address, key), release.model_name)
         return route_facts(release, service, slices, answer)
+
+    def _target_key(self, release: AdapterRelease, base_key: str | None) -> str | None:
+        """The API key of what the route is going to."""
+        target = release.status.rollout.target
+        known = {_artifact_of(d): d for d in self._merged_deployments(release)}
+        deployment = known.get(target.id) if target is not None else None
+        return base_key if deployment is None else self._key_of(release.metadata.namespace, base_facts(deployment))
 
     def _rivals(self, release: AdapterRelease) -> tuple[str, ...]:
         """Older releases with the same base and model name: two cannot have one name in one server."""
@@ -170,6 +199,10 @@ class Observer:
 def _adapters(engine: Engine) -> dict[str, str]:
     """Name -> root of the adapters; the base itself has no parent."""
     return {name: model.root for name, model in engine.models().items() if model.parent is not None}
+
+
+def _artifact_of(deployment: Json) -> str:
+    return str(deployment["metadata"]["annotations"][ARTIFACT_ANNOTATION])
 
 
 def _watched_artifact(release: AdapterRelease) -> str | None:

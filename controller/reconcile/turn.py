@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controller.api.status import Backend
 from controller.domain.snapshot import BaseFacts, PodFacts, Snapshot
 from controller.errors import LeadershipLost, NotFound, TransientError
 from controller.reconcile.caches import RELEASES
@@ -49,6 +50,12 @@ class Turn:
         if self.snapshot.base is None:
             raise StaleRelease("the base Deployment was not seen")
         return self.snapshot.base
+
+    def port_of(self, backend: Backend) -> int:
+        found = self.snapshot.port_for(backend)
+        if found is None:
+            raise StaleRelease("neither the base Deployment nor a merged one was seen")
+        return found
 
     def pod(self, name: str) -> PodFacts:
         """The base pod as it was observed."""

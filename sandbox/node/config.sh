@@ -63,8 +63,7 @@ write_node_config() {
   local python=$CHECKOUT/.venv/bin/python
   [ -x "$python" ] || refuse "there is no $python: run 'make setup' first"
   cd "$CHECKOUT"
-  "$python" -m sandbox.node.container_spec "$RUN/conf/base-spec.json" \
-    "$CHECKOUT=/opt/adapterrelease/checkout" "$ML_ENV=/opt/adapterrelease/ml"
+  "$python" -m sandbox.node.container_spec "$RUN/conf/base-spec.json" --checkout "$CHECKOUT" --ml-env "$ML_ENV"
   "$python" -m sandbox.node.images --out "$RUN/conf/images.tar" --pause "$KUBE_DIR/pause"
 }
 

@@ -1,17 +1,18 @@
 """Write containerd's base_runtime_spec: its own default, and the host's programs shown read-only in every container.
 
-    python -m sandbox.node.container_spec OUT [SOURCE=PLACE]...
-
-So an image whose root is almost empty runs the host's Python. SOURCE (an environment, the checkout) is shown at PLACE,
-not at its own path: a pod that mounts a volume at /tmp would hide a checkout below /tmp.
+So an image whose root is almost empty runs the host's Python. The checkout and the environment for models are shown
+where images.py says, not at their own paths: a pod that mounts a volume at /tmp would hide a checkout below /tmp.
 """
 
+import argparse
 import json
 import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from sandbox.node.images import CHECKOUT, ML_ENV
 
 _MOST_OPEN_FILES = 65536
 
@@ -20,17 +21,14 @@ _MOST_OPEN_FILES = 65536
 _PROGRAMS = ["/usr", "/etc/ssl", "/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime", sys.base_prefix]
 
 
-def shown(named: list[str]) -> dict[str, Path]:
+def shown(checkout: Path, ml_env: Path) -> dict[str, Path]:
     """Source by place; nothing below another of the host's programs."""
     places: dict[str, Path] = {}
     for name in _PROGRAMS:
         path = Path(name)
         if path.exists() and not any(path.is_relative_to(other) for other in places):
             places[name] = path.resolve()
-    for pair in named:
-        source, _, place = pair.partition("=")
-        places[place] = Path(source).resolve()
-    return places
+    return places | {str(CHECKOUT): checkout.resolve(), str(ML_ENV): ml_env.resolve()}
 
 
 def container_spec(places: dict[str, Path]) -> dict[str, Any]:
@@ -46,5 +44,15 @@ def container_spec(places: dict[str, Path]) -> dict[str, Any]:
     return spec
 
 
+def main() -> None:
+    """Write the spec."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--checkout", type=Path, required=True)
+    parser.add_argument("--ml-env", type=Path, required=True)
+    options = parser.parse_args()
+    options.out.write_text(json.dumps(container_spec(shown(options.checkout, options.ml_env)), indent=1))
+
+
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(json.dumps(container_spec(shown(sys.argv[2:])), indent=1))
+    main()

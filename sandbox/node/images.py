@@ -11,7 +11,7 @@ from pathlib import Path
 from sandbox.node.oci import Image, write_archive
 
 BIN_DIR = "/opt/adapterrelease/bin"
-# Where containers see this machine's checkout and its environment for models; config.sh has them put there.
+# Where containers see this machine's checkout and its environment for models; container_spec.py puts them there.
 CHECKOUT = Path("/opt/adapterrelease/checkout")
 ML_ENV = Path("/opt/adapterrelease/ml")
 

@@ -156,6 +156,7 @@ IMMUTABLE = [
     pytest.param(NAMED, "spec.modelName", ABSENT, "modelName is immutable", id="modelName removed"),
     pytest.param(experimental("immutable"), "spec.modelName", "late", "modelName is immutable", id="modelName added"),
     pytest.param(NAMED, "spec.baseRef.name", "other", "baseRef is immutable", id="baseRef changed"),
+    pytest.param(NAMED, f"{ADAPTER}.name", "other", "adapters[].name is immutable", id="adapter renamed"),
 ]
 
 

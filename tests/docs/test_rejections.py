@@ -76,7 +76,8 @@ def remembering(builder: ReleaseBuilder, status: AdapterReleaseStatus) -> Releas
 
 
 def candidate(*pods: PodFacts) -> MergedFacts:
-    return MergedFacts("support-bot-merged", "uid", A1, replicas=1, available=len(pods), pods=pods)
+    made = MergedFacts("support-bot-merged", "uid", A1, replicas=1, root=base().artifact_path(A1), port=8000)
+    return replace(made, available=len(pods), pods=pods)
 
 
 def refused_import(reason: str) -> Plan:

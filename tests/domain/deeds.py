@@ -7,11 +7,11 @@ planned from an old view of the release is stale: what takes something away is f
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from controller.api.reasons import Reason
-from controller.api.status import AdapterReleaseStatus, BackendKind, Rejected, Step
+from controller.api.status import AdapterReleaseStatus, Backend, BackendKind, Rejected, Step
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import RETRY_ANNOTATION
 from controller.domain import actions as act
@@ -27,7 +27,7 @@ def do(world: World, action: act.Action, seen: Snapshot) -> None:
     before = world.answering()
     # After a replacement on the only pod the route follows with the next action.
     right = _takes_a_lying_label_off(action, seen) or isinstance(action, act.ReplaceAdapter)
-    excused = world.deleted_at is not None or right or stale(world, seen)
+    excused = world.deleted_at is not None or right
     _DEEDS[type(action)](world, action, seen)
     if before and not world.answering() and world.served is not None and not excused:
         raise Broken(f"1/4: {type(action).__name__} left the route without an answer: {action.why}")
@@ -61,11 +61,18 @@ def _check_memory(world: World, old: AdapterReleaseStatus, new: AdapterReleaseSt
     if new.serving != old.serving and new.serving is not None:
         if not world.was_proven(new.serving.backend):
             raise Broken(f"1: {new.serving.backend} is said to serve, but never answered")
-        if world.answers_wrong or world.slow_endpoints is not None:
+        if world.answers_wrong or not _endpoints_are_of(world, new.serving.backend):
             raise Broken("1: the switch was believed, although the route did not answer rightly")
     key = spec_inputs(world.release())
     _check_rejections(world, old, new, key)
     world.spec_rejections |= {(r.id, key) for r in new.rollout.rejected if r.id and r.inputs == key}
+
+
+def _endpoints_are_of(world: World, backend: Backend) -> bool:
+    """Those that lag behind may have become right meanwhile: their pods were updated."""
+    if world.slow_endpoints is None:
+        return True
+    return set(world.endpoints()) <= set(world.routed_pods(world.snapshot().selector_for(backend)))
 
 
 def _check_rejections(world: World, old: AdapterReleaseStatus, new: AdapterReleaseStatus, key: str) -> None:
@@ -169,7 +176,7 @@ def _load(world: World, pod: BasePod, name: str, digest: str, path: str) -> None
         pod.failure = LoadFailure(digest, "no", True, world.now)
         return
     pod.adapters[name] = path
-    pod.failure = None
+    _forget_failure(pod, digest)
 
 
 def _slot_was_free(action: act.LoadAdapter | act.StageAdapter, seen: Snapshot) -> None:
@@ -208,13 +215,24 @@ def _probe_and_label(world: World, action: act.ProbeAndLabel, seen: Snapshot) ->
 
 
 def _label(world: World, pod: BasePod, label: str, digest: str) -> None:
-    pod.label, pod.unrouted_at, pod.failure = label, None, None
+    pod.label, pod.unrouted_at = label, None
+    _forget_failure(pod, digest)
     world.proven_adapters.add(digest)
 
 
+def _forget_failure(pod: BasePod, digest: str) -> None:
+    if pod.failure is not None and pod.failure.digest == digest:
+        pod.failure = None
+
+
 def _remove_label(world: World, action: act.RemoveLabel, seen: Snapshot) -> None:
-    if (pod := world.pods.get(action.pod)) is not None and pod.label is not None:
+    pod = world.pods.get(action.pod)
+    if pod is not None and pod.label is not None and not stale(world, seen):
         pod.label, pod.unrouted_at = None, world.now
+
+
+def _left_just_now(unrouted_at: datetime | None, world: World) -> bool:
+    return unrouted_at is not None and world.now - unrouted_at < UNROUTE_DELAY
 
 
 def _unload_adapter(world: World, action: act.UnloadAdapter, seen: Snapshot) -> None:
@@ -226,8 +244,11 @@ def _unload_adapter(world: World, action: act.UnloadAdapter, seen: Snapshot) -> 
             raise Broken("1: another release's adapter was unloaded")
         if pod.label is not None:
             return  # act's guard
-        if pod.unrouted_at is not None and world.now - pod.unrouted_at < UNROUTE_DELAY:
+        known = _seen_pod(seen, action.pod)
+        if known is not None and _left_just_now(known.unrouted_at, world):
             raise Broken("4: unloaded before the delay was over")
+        if _left_just_now(pod.unrouted_at, world):
+            return  # act's guard: somebody else took it out since
     elif not action.engine_name.startswith(f"{ROUTE}@"):
         raise Broken(f"{action.engine_name} is not ours to unload")
     pod.adapters.pop(action.engine_name, None)
@@ -260,9 +281,10 @@ def _delete_merged(world: World, action: act.DeleteMerged, seen: Snapshot) -> No
 
 
 def _switch_route(world: World, action: act.SwitchRoute, seen: Snapshot) -> None:
-    if stale(world, seen) or seen.base is None or ROUTE in world.services_taken:
-        return
     backend, selector = action.backend, seen.selector_for(action.backend)
+    port_is_known = seen.base is not None or seen.merged_for(backend.id) is not None
+    if stale(world, seen) or not port_is_known or ROUTE in world.services_taken:
+        return
     if backend.kind is BackendKind.ARTIFACT:
         _artifact_may_have_traffic(world, backend.id)
     if not _was_up(seen, action):

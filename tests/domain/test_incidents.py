@@ -15,7 +15,7 @@ from controller.domain import actions as act
 from controller.domain.plan import plan
 from controller.domain.snapshot import SHORT, LoadFailure, Snapshot, hex_of
 from tests.builders import T0, adapter, artifact
-from tests.domain.test_life import M1, M2, V1, V2, break_it, observing, promoted, serving_v1
+from tests.domain.lives import M1, M2, V1, V2, break_it, observing, promoted, serving_v1
 from tests.domain.turns import Controller, run, settle, until
 from tests.domain.world import ROUTE, World
 

@@ -93,16 +93,19 @@ class Life(RuleBasedStateMachine):
             raise Broken(f"1: {lying} say in a label that they hold what they do not")
         if not away:
             self._nothing_waits_beyond_its_deadline()
-        if world.served is None or moving or away:
+        if world.served is None or moving or ROUTE in world.services_taken or self._is_deleted():
             return
         selector = world.snapshot().selector_for(world.served)
         if world.routed_pods(selector) and world.selector != selector:
             raise Broken(f"1: {world.served} is up, and the route points elsewhere")
 
     def _nothing_waits_beyond_its_deadline(self) -> None:
-        """But for a load, a way back, and a revision that the user insists on: there is nothing better to do."""
+        """But for a load, a first switch, a way back, and a revision that the user insists on: there is nothing
+        better to do."""
         rollout, spec = self.world.status.rollout, self.world.release().spec
-        ends = [Step.IMPORTING, Step.BUILDING, Step.VALIDATING, Step.SWITCHING, Step.OBSERVING]
+        ends = [Step.IMPORTING, Step.BUILDING, Step.VALIDATING, Step.OBSERVING]
+        if self.world.served is not None:
+            ends.append(Step.SWITCHING)
         if spec.rollback is None:
             ends.append(Step.STARTING)
         if rollout.step in ends and rollout.deadline is not None and self.world.now >= rollout.deadline:

@@ -53,8 +53,8 @@ class Controller:
             return fresh
         now = {p.container_id: p.adapters for p in fresh.base_pods}
         route = self.cached.route
-        if route is not None and fresh.route is not None:
-            route = replace(route, answered_root=fresh.route.answered_root)
+        if route is not None:
+            route = replace(route, answered_root=fresh.route.answered_root if fresh.route else None)
         return replace(
             fresh,
             base=self.cached.base,

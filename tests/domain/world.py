@@ -264,6 +264,8 @@ class World:
             uid=m.uid,
             artifact_id=m.artifact_id,
             replicas=1,
+            root=f"/store/artifacts/{hex_of(m.artifact_id)}",
+            port=8000,
             available=int(m.available),
             pods=(pod,),
             unavailable_since=None if m.available else m.gone_since,
@@ -278,7 +280,13 @@ class World:
         answer = self._answer_of(pods[0]) if pods else None
         if self.answers_wrong and answer is not None:
             answer = "/store/models/base"
-        return RouteFacts(owned=True, selector=dict(self.selector), endpoints=frozenset(pods), answered_root=answer)
+        return RouteFacts(
+            owned=True,
+            selector=dict(self.selector),
+            endpoints=frozenset(pods),
+            answered_root=answer,
+            answer_problem="" if answer else "nothing answers",
+        )
 
     def _answer_of(self, name: str) -> str | None:
         if name in self.pods:

@@ -181,12 +181,13 @@ MADE: tuple[Resource, ...] = (DEPLOYMENTS, JOBS, SERVICES, CONFIGMAPS)
 
 def test_everything_that_was_made_is_owned_and_labelled(promoted: Release) -> None:
     owner = promoted.read()["metadata"]["uid"]
+    jobs = {j["metadata"]["uid"] for j in promoted.cluster.find(JOBS, f"{RELEASE_LABEL}={promoted.name}")}
     for resource in MADE:
         made = promoted.cluster.find(resource, f"{RELEASE_LABEL}={promoted.name}")
         assert made, resource.plural
         for obj in made:
             (reference,) = obj["metadata"]["ownerReferences"]
-            assert (reference["uid"], reference["controller"]) == (owner, True)
+            assert reference["uid"] in (jobs if resource is CONFIGMAPS else {owner}) and reference["controller"]
             labels = obj["metadata"]["labels"]
             assert all(labels.get(f"app.kubernetes.io/{name}") for name in STANDARD_LABELS), labels
 

@@ -190,6 +190,11 @@ class Cluster:
         for _ in range(pods):
             self.add_pod({"app": "tiny-llama"}, max_cpu_loras=8)
 
+    def change_base(self, **fields: Any) -> None:
+        """Edit its vLLM container; its pods stay as they are."""
+        template = deployment(container(**fields))["spec"]["template"]
+        self.api.patch(DEPLOYMENTS.path(NAMESPACE, "tiny-llama"), {"spec": {"template": template}})
+
     def add_pod(self, labels: Json, **engine: Any) -> str:
         name, host = f"pod-{next(self._names)}", next(_hosts)
         fake = FakeVllm(host, self.port, **engine)

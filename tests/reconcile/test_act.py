@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from controller.domain.actions import (
 )
 from controller.domain.snapshot import JobKind
 from controller.engine.errors import EngineRefused, EngineTroubled, LoadRejected, NameTaken
-from controller.errors import Conflict, LeadershipLost
+from controller.errors import Conflict, LeadershipLost, PermanentError
 from controller.reconcile.act import carry_out
 from controller.reconcile.act_objects import NameInUse, ServiceNameTaken, TargetNotReady
 from controller.reconcile.act_pods import NoFreeSlot, StillRouted
@@ -33,6 +34,7 @@ from controller.reconcile.turn import StalePod, StaleRelease
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES
 from tests.builders import A1, A2, D1, D2, adapter, artifact, release
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster
+from tests.reconcile.deployments import container
 
 LABEL = "loaded.adapterrelease.dev/support-bot"
 UNROUTED = "unrouted.adapterrelease.dev/support-bot"
@@ -109,6 +111,16 @@ def test_a_load_that_goes_well_forgets_the_failure(world: Cluster) -> None:
     assert world.observe().base_pods[0].load_failure is None
 
 
+def test_a_version_that_loads_does_not_make_another_forgotten_that_was_refused(world: Cluster) -> None:
+    world.disk[adapter_path(D2)] = "rank 32 is greater than 16"
+    with pytest.raises(LoadRejected):
+        world.actor(LoadAdapter("why", "pod-0", "support-bot", D2, adapter_path(D2)), world.turn())
+    world.actor(LOAD, world.turn())
+    world.actor(PROVE, world.turn())
+    failure = world.observe().base_pods[0].load_failure
+    assert failure is not None and failure.digest == D2
+
+
 def test_a_server_that_says_200_and_lists_nothing_has_not_loaded(world: Cluster) -> None:
     world.engines["pod-0"].fault = "lazy"
     with pytest.raises(EngineTroubled, match="lists support-bot with root None"):
@@ -179,6 +191,20 @@ def test_what_is_routed_is_not_unloaded(world: Cluster) -> None:
     assert "support-bot" in world.engines["pod-0"].listed
 
 
+def test_what_left_the_route_a_moment_ago_is_not_unloaded_even_if_that_was_not_seen(world: Cluster) -> None:
+    """Another controller took the label off; our cache is from before it was set."""
+    world.actor(LOAD, world.turn())
+    before = world.turn()
+    world.actor(PROVE, world.turn())
+    world.actor(RemoveLabel("why", "pod-0"), world.turn())
+    world.now += timedelta(seconds=4)
+    with pytest.raises(StillRouted):
+        world.actor(UnloadAdapter("why", "pod-0", "support-bot"), before)
+    world.now += timedelta(seconds=1)
+    world.actor(UnloadAdapter("why", "pod-0", "support-bot"), before)
+    assert world.engines["pod-0"].listed == {}
+
+
 def test_a_staging_name_may_go_while_the_pod_is_routed(world: Cluster) -> None:
     for action in (LOAD, PROVE, STAGE, UnloadAdapter("why", "pod-0", STAGING)):
         world.actor(action, world.turn())
@@ -221,24 +247,32 @@ def test_an_update_that_fails_puts_the_old_version_back(world: Cluster) -> None:
 # -- the fence
 
 
-@pytest.mark.parametrize(
-    "action",
-    [SwitchRoute("why", adapter(D1)), DeleteMerged("why", A1, "m", "u"), UnloadAdapter("why", "pod-0", "support-bot")],
-)
+TAKING_AWAY = [
+    SwitchRoute("why", adapter(D1)),
+    DeleteMerged("why", A1, "m", "u"),
+    RemoveLabel("why", "pod-0"),
+    UnloadAdapter("why", "pod-0", "support-bot"),
+]
+
+
+@pytest.mark.parametrize("action", TAKING_AWAY)
 def test_nothing_is_taken_away_by_a_plan_for_an_older_release(world: Cluster, action: Any) -> None:
     turn = world.turn()
     touch_release(world)
     with pytest.raises(StaleRelease):
         world.actor(action, turn)
+    assert notes_on(world) == {}
 
 
-def test_nothing_is_taken_away_by_one_who_no_longer_leads(world: Cluster) -> None:
+@pytest.mark.parametrize("action", TAKING_AWAY)
+def test_nothing_is_taken_away_by_one_who_no_longer_leads(world: Cluster, action: Any) -> None:
     world.actor(LOAD, world.turn())
     turn = world.turn()
     world.leading = False
     with pytest.raises(LeadershipLost):
-        world.actor(UnloadAdapter("why", "pod-0", "support-bot"), turn)
+        world.actor(action, turn)
     assert "support-bot" in world.engines["pod-0"].listed
+    assert notes_on(world) == {}
 
 
 def test_a_stale_plan_stops_at_once_and_other_failures_do_not(world: Cluster) -> None:
@@ -284,6 +318,22 @@ def test_the_route_moves_wholly_from_one_backend_to_another_and_back(world: Clus
         assert selector == world.observe().selector_for(backend)
 
 
+def test_the_route_to_a_merged_model_needs_no_base(world: Cluster) -> None:
+    world.actor(MERGE, world.turn())
+    world.settle()
+    world.api.delete(DEPLOYMENTS.path(NAMESPACE, "tiny-llama"))
+    world.actor(SwitchRoute("why", artifact(A1)), world.turn())
+    assert world.get(SERVICES, "support-bot")["spec"]["ports"][0]["targetPort"] == world.port
+
+
+def test_the_route_to_a_merged_model_keeps_the_port_that_its_base_had(world: Cluster) -> None:
+    world.actor(MERGE, world.turn())
+    world.settle()
+    world.change_base(args=[*container()["args"], "--port", "9999"])
+    world.actor(SwitchRoute("why", artifact(A1)), world.turn())
+    assert world.get(SERVICES, "support-bot")["spec"]["ports"][0]["targetPort"] == world.port
+
+
 def test_a_service_of_somebody_else_is_never_taken_over(world: Cluster) -> None:
     theirs = {"metadata": {"name": "support-bot"}, "spec": {"selector": {"app": "shop"}, "clusterIP": "10.0.0.1"}}
     world.api.create(SERVICES.path(NAMESPACE), theirs)
@@ -309,6 +359,32 @@ def test_a_job_is_made_once(world: Cluster) -> None:
     assert world.names(CONFIGMAPS) == ["support-bot-import-ffffffff"]
 
 
+def test_a_contract_goes_with_its_job(world: Cluster) -> None:
+    world.actor(EnsureJob("why", JobKind.IMPORT, "f" * 64), world.turn())
+    made = world.get(JOBS, "support-bot-import-ffffffff")
+    (owner,) = world.get(CONFIGMAPS, "support-bot-import-ffffffff")["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Job", made["metadata"]["uid"], True)
+
+
+def test_a_job_whose_maker_died_before_its_contract_was_there_gets_it(world: Cluster) -> None:
+    """Its pod waits for it; without the contract it would until the Job's deadline."""
+    action = EnsureJob("why", JobKind.IMPORT, "f" * 64)
+    world.actor(action, world.turn())
+    first = world.get(JOBS, "support-bot-import-ffffffff")["metadata"]["uid"]
+    assert [job.name for job in world.observe().jobs] == ["support-bot-import-ffffffff"]
+    world.api.delete(CONFIGMAPS.path(NAMESPACE, "support-bot-import-ffffffff"))
+    assert world.observe().jobs == ()
+    world.actor(action, world.turn())
+    assert world.names(CONFIGMAPS) == ["support-bot-import-ffffffff"]
+    assert world.get(JOBS, "support-bot-import-ffffffff")["metadata"]["uid"] == first
+
+
+def test_a_contract_that_cannot_be_written_makes_no_job(world: Cluster) -> None:
+    with pytest.raises(PermanentError, match="an imported adapter"):
+        world.actor(EnsureJob("why", JobKind.BUILD, "f" * 64), world.turn())
+    assert world.names(JOBS) == []
+
+
 def test_a_job_of_a_release_that_is_gone_is_not_taken_for_ours(world: Cluster) -> None:
     orphan = {"metadata": {"name": "support-bot-import-ffffffff", "ownerReferences": [{"uid": "old"}]}}
     world.api.create(JOBS.path(NAMESPACE), orphan)
@@ -324,8 +400,13 @@ def test_a_job_whose_result_went_with_its_pods_runs_again(world: Cluster) -> Non
     world.api.patch(JOBS.path(NAMESPACE, "support-bot-import-ffffffff", "status"), done)
     assert world.observe().jobs == ()
     world.actor(action, world.turn())
+    with pytest.raises(NameInUse):  # the contract of the first one is still there
+        world.actor(action, world.turn())
+    second = world.get(JOBS, "support-bot-import-ffffffff")["metadata"]["uid"]
+    world.api.delete(CONFIGMAPS.path(NAMESPACE, "support-bot-import-ffffffff"))  # as the garbage collector does
     world.actor(action, world.turn())
-    assert world.get(JOBS, "support-bot-import-ffffffff")["metadata"]["uid"] != first
+    (owner,) = world.get(CONFIGMAPS, "support-bot-import-ffffffff")["metadata"]["ownerReferences"]
+    assert second == owner["uid"] != first
 
 
 def test_a_merged_deployment_is_made_once_and_not_changed_by_a_new_base(world: Cluster) -> None:

@@ -119,6 +119,32 @@ def test_a_stable_release_ends_on_the_merged_model(world: Cluster) -> None:
     assert world.serving()["backend"] == {"kind": "Artifact", "id": A1}  # type: ignore[index]
 
 
+def test_a_pass_without_news_writes_nothing_whatever_the_release_is_doing(world: Cluster) -> None:
+    def writes_of_a_second_pass() -> list[str]:
+        world.reconcile()
+        world.settle()
+        world.reconcile()
+        before = len(world.api.requests)
+        world.reconcile()
+        return [f"{r.method} {r.path}" for r in world.api.requests[before:] if r.method != "GET"]
+
+    world.add_base(pods=2)
+    world.apply(release().stable())
+    importing = until_job(world, "import")
+    assert writes_of_a_second_pass() == []
+    world.finish_job(importing, import_summary())
+    building = until_job(world, "build")
+    assert writes_of_a_second_pass() == []
+    world.finish_job(building, build_summary())
+    validating = until_job(world, "validate")
+    assert writes_of_a_second_pass() == []
+    world.finish_job(validating, evaluate_summary())
+    world.run(lambda: world.step() == "Observing")
+    assert writes_of_a_second_pass() == []
+    world.run(lambda: world.step() == "Idle", passes=120)
+    assert writes_of_a_second_pass() == []
+
+
 def test_errors_after_the_swap_roll_back_and_the_artifact_goes(world: Cluster) -> None:
     world.add_base()
     world.apply(release().stable())

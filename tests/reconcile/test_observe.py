@@ -21,7 +21,7 @@ from controller.reconcile.route import ready_endpoints
 from controller.runtime.resources import DEPLOYMENTS, PODS, SERVICES
 from tests.builders import A1, D1, adapter, artifact, base, release
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster
-from tests.reconcile.deployments import UPDATING
+from tests.reconcile.deployments import UPDATING, container
 
 Json = dict[str, Any]
 
@@ -145,6 +145,28 @@ def test_counters_are_read_only_while_the_artifact_is_observed(world: Cluster) -
     world.api.patch(RELEASES.path(*KEY, subresource="status"), {"status": in_step(Step.VALIDATING).to_wire()})
     (merged,) = world.observe().merged
     assert merged.counters is None
+
+
+@pytest.mark.parametrize("base_is", ["deleted", "changed"])
+def test_a_merged_model_is_asked_at_the_port_and_with_the_key_of_its_own_template(world: Cluster, base_is: str) -> None:
+    secret(world)
+    world.add_base(env=[UPDATING, FROM_SECRET])
+    world.apply(release().stable().status(**dict(in_step(Step.OBSERVING, target=artifact(A1)))))
+    world.actor(EnsureMerged("why", A1, PATH), world.turn())
+    world.settle()
+    next(e for e in world.engines.values() if e.root == PATH).api_key = "s3cret-key"
+    world.actor(SwitchRoute("why", artifact(A1)), world.turn())
+    world.settle()
+    if base_is == "deleted":
+        world.api.delete(DEPLOYMENTS.path(NAMESPACE, "tiny-llama"))
+    else:
+        world.change_base(args=[*container()["args"], "--port", "9999"], env=[UPDATING])
+    (merged,) = world.observe().merged
+    assert merged.counters is not None and (merged.root, merged.port) == (PATH, world.port)
+    status = in_step(Step.SWITCHING, target=artifact(A1)).to_wire()
+    world.api.patch(RELEASES.path(*KEY, subresource="status"), {"status": status})
+    route = world.observe().route
+    assert route is not None and route.answered_root == PATH
 
 
 def test_one_unreadable_container_makes_the_sum_unreadable() -> None:

@@ -74,10 +74,16 @@ def test_a_second_up_keeps_the_cluster_and_brings_back_a_killed_api_server(clust
     assert cluster.kubectl("get", "namespace", "kept", "-o", "name") == "namespace/kept\n"
 
 
-@pytest.mark.apiserver
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["up", "--no-node"], id="no node", marks=pytest.mark.apiserver),
+        pytest.param(["up"], id="node", marks=pytest.mark.e2e),
+    ],
+)
 @pytest.mark.timeout(600)
-def test_an_interrupted_up_leaves_nothing(cluster: Cluster) -> None:
-    up = cluster.start("up", "--no-node")
+def test_an_interrupted_up_leaves_nothing(cluster: Cluster, arguments: list[str]) -> None:
+    up = cluster.start(*arguments)
     assert up.stderr is not None
     assert any("API server answer" in line for line in up.stderr)
 
@@ -161,20 +167,6 @@ def test_killed_parts_come_back(cluster: Cluster) -> None:
     cluster.kubectl("wait", "pod/sleeper", "--for=condition=Ready", "--timeout=60s")
     assert cluster.programs("apiserver") != api_server, "another process, in the same cluster"
     assert "keeping it" in cluster.call("up").stderr
-
-
-@pytest.mark.e2e
-@pytest.mark.timeout(600)
-def test_an_interrupted_up_of_a_node_leaves_nothing(cluster: Cluster) -> None:
-    up = cluster.start("up")
-    assert up.stderr is not None
-    assert any("API server answer" in line for line in up.stderr)
-
-    os.killpg(up.pid, signal.SIGINT)
-    up.communicate(timeout=60)
-
-    assert up.returncode != 0
-    assert cluster.traces() == []
 
 
 @pytest.mark.e2e

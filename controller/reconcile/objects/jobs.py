@@ -39,15 +39,27 @@ _REQUESTS = {
 
 
 def contract_map(kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts) -> Json:
-    """The immutable ConfigMap with the job's contract."""
-    release = snapshot.release
+    """The immutable ConfigMap with the job's contract; it gets its owner by `owned_by_job`."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(release, kind, inputs),
+        "metadata": _metadata(snapshot.release, kind, inputs),
         "immutable": True,
         "data": {_CONTRACT_FILE: contract_for(kind, inputs, snapshot, base).to_json()},
     }
+
+
+def owned_by_job(contract: Json, made: Json) -> Json:
+    """The ConfigMap as it goes with the Job, as the API server has that."""
+    owner = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": made["metadata"]["name"],
+        "uid": made["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+    return {**contract, "metadata": {**contract["metadata"], "ownerReferences": [owner]}}
 
 
 def job(kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts, image: str, service_account: str = "") -> Json:

@@ -77,8 +77,13 @@ def owner_reference(release: AdapterRelease) -> Json:
 
 def is_ours(obj: Mapping[str, Any], release: AdapterRelease) -> bool:
     """Made by this controller for this very release; one of the same name that was deleted does not count."""
+    return is_made_for(obj, release.metadata.uid)
+
+
+def is_made_for(obj: Mapping[str, Any], owner_uid: str) -> bool:
+    """Made by this controller, and goes with that owner."""
     meta = obj["metadata"]
-    owned = any(o.get("uid") == release.metadata.uid for o in meta.get("ownerReferences") or ())
+    owned = any(o.get("uid") == owner_uid for o in meta.get("ownerReferences") or ())
     return owned and (meta.get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGER
 
 

@@ -1,0 +1,47 @@
+"""Lives of releases, each come so far, on the small cluster of world.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from controller.api.status import Step
+from tests.domain.turns import run, settle, until
+from tests.domain.world import World, adapter_digest, digest_of
+
+V1, V2, V3 = (adapter_digest(n) for n in (1, 2, 3))
+M1, M2 = (digest_of("artifact", digest) for digest in (V1, V2))
+
+
+def serving_v1(pods: int = 2, slots: int = 4) -> World:
+    return settle(World(pods, slots), 12)
+
+
+def promoted(pods: int = 2, slots: int = 4) -> World:
+    """v1 is merged, has the traffic, and the observation is over; the adapter is still loaded behind it."""
+    return settle(serving_v1(pods, slots).promote(), 90)
+
+
+def in_step(step: Step) -> Callable[[World], bool]:
+    return lambda world: world.status.rollout.step is step
+
+
+def observing() -> World:
+    return until(serving_v1().promote(), in_step(Step.OBSERVING))
+
+
+def labels(world: World) -> list[str | None]:
+    return [pod.label for pod in world.pods.values()]
+
+
+def steps_of(world: World, rounds: int) -> list[Step]:
+    """The steps that it goes through, each once."""
+    seen: list[Step] = []
+    for done in run(world, rounds):
+        if done.status.rollout.step not in seen[-1:]:
+            seen.append(done.status.rollout.step)
+    return seen
+
+
+def break_it(world: World, artifact_id: str = M1) -> None:
+    world.merged[artifact_id].errors += 1000
+    world.merged[artifact_id].requests += 1000

@@ -1,0 +1,201 @@
+"""From the adapter to the merged model: built, started, validated, switched to, watched; or refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from controller.api.reasons import Reason
+from controller.api.status import Step
+from controller.domain.snapshot import JobKind, hex_of
+from tests.builders import adapter, artifact
+from tests.domain.lives import M1, M2, V1, V2, in_step, labels, observing, promoted, serving_v1, steps_of
+from tests.domain.turns import run, settle, until
+from tests.domain.world import ROUTE, World
+
+# -- promotion
+
+
+def test_a_promoted_release_is_built_started_validated_switched_and_watched() -> None:
+    world = serving_v1().promote()
+    assert steps_of(world, 100) == [
+        Step.BUILDING,
+        Step.STARTING,
+        Step.VALIDATING,
+        Step.SWITCHING,
+        Step.OBSERVING,
+        Step.IDLE,
+    ]
+    assert world.served == artifact(M1)
+    assert world.condition("Promoted") == ("True", "Promoted", "merged-tiny-llama serves")
+    assert world.condition("ArtifactBuilt") == ("True", "Built", "merged-tiny-llama (0 bytes)")
+    assert world.condition("Validated") == (
+        "True",
+        "Passed",
+        "support: adapter 0.9900, artifact 0.9900; speedup 1.50",
+    )
+    assert world.reason("Ready") == ("True", "Serving")
+    assert world.history[0].reason == Reason.PROMOTED
+    assert world.history[0].adapter_digest == V1
+    assert all(hex_of(V1)[:8] == label for label in labels(world)), "the adapter stays loaded behind it"
+
+
+def test_clients_get_answers_all_the_way_through_a_promotion() -> None:
+    world = serving_v1().promote()
+    for _ in run(world, 100):
+        assert world.answering()
+
+
+def test_a_stable_release_from_the_start_serves_its_adapter_first() -> None:
+    world = World().promote()
+    until(world, lambda w: w.served is not None)
+    assert world.served == adapter(V1)
+    settle(world, 100)
+    assert world.served == artifact(M1)
+
+
+def test_while_it_is_observed_promoted_is_unknown() -> None:
+    world = observing()
+    assert world.condition("Promoted") == ("Unknown", "Observing", "the merged model has the traffic and is watched")
+    assert world.reason("Ready") == ("False", "Pending")
+    assert world.reason("Progressing") == ("True", "Observing")
+
+
+def test_while_the_job_runs_its_progress_is_copied() -> None:
+    world = until(serving_v1().promote(), in_step(Step.BUILDING), slow=True)
+    settle(world, 1, slow=True)
+    key = next(k for k in world.jobs if k[0] is JobKind.BUILD)
+    world.jobs[key].facts = replace(world.jobs[key].facts, progress="merge 40 %")
+    settle(world, 2, slow=True)
+    assert world.condition("ArtifactBuilt") == ("Unknown", "Building", "merge 40 %")
+    assert world.condition("Progressing")[2].startswith("merge 40 %, until 2026-01-01T")
+
+
+def test_while_the_candidate_starts_the_condition_says_what_keeps_it() -> None:
+    world = until(serving_v1().promote(), lambda w: bool(w.merged))
+    world.merged[M1].never_starts = True
+    world.merged[M1].available = False
+    world.merged[M1].trouble = "pod m: ImagePullBackOff"
+    settle(world, 3)
+    assert world.condition("Validated") == ("Unknown", "Starting", "pod m: ImagePullBackOff")
+
+
+def test_a_promoted_release_with_a_new_version_goes_on_serving_until_that_is_proven() -> None:
+    world = promoted().set_version(2)
+    for _ in run(world, 20):
+        assert world.served == artifact(M1) and world.answering()
+        if world.status.rollout.step is Step.SWITCHING:
+            break
+    settle(world, 90)
+    assert world.served == artifact(M2)
+    assert set(world.merged) == {M2}
+
+
+def test_a_bad_new_version_leaves_the_old_artifact_serving() -> None:
+    world = promoted().set_version(2)
+    until(world, lambda w: w.status.adapter is not None and w.status.adapter.digest == V2)
+    settle(world, 60, finish="bad")
+    assert world.served == artifact(M1) and world.answering()
+    assert world.reason("Validated") == ("False", "ValidationFailed")
+    assert world.reason("Ready") == ("False", "ValidationFailed")
+    assert set(world.merged) == {M1}, "the rejected candidate is gone"
+
+
+def test_a_stage_that_goes_back_and_forth_builds_and_judges_nothing_twice() -> None:
+    world = promoted()
+    settle(world.edit(stage="Experimental"), 50)
+    assert world.merged == {}
+    settle(world.edit(stage="Stable"), 90)
+    assert world.served == artifact(M1)
+    assert sorted(kind for kind, _ in world.started) == [JobKind.BUILD, JobKind.IMPORT, JobKind.VALIDATE]
+
+
+def test_a_changed_validation_is_carried_out_before_the_artifact_gets_traffic_again() -> None:
+    world = promoted()
+    settle(world.edit(stage="Experimental"), 50)
+    suite = {"name": "stricter", "source": {"uri": "pvc://store/suites/stricter.jsonl"}}
+    world.edit(stage="Stable", validation={"suites": [suite]})
+    settle(world, 60)
+    assert world.served == adapter(V1)
+    assert world.condition("Validated")[:2] == ("False", "ValidationInconclusive")
+    assert "suite stricter was not scored" in world.condition("Validated")[2]
+
+
+def test_a_spec_change_that_has_nothing_to_do_with_it_does_not_turn_a_fail_into_a_pass() -> None:
+    world = until(serving_v1().promote(), in_step(Step.VALIDATING))
+    settle(world, 20, finish="bad")
+    rollout = world.builder.wire["spec"]["rollout"]
+    settle(world.edit(rollout=rollout | {"scaleDownDelay": "10s"}), 30)
+    assert world.served == adapter(V1)
+    assert world.reason("Validated") == ("False", "ValidationFailed")
+
+
+def test_after_the_rollback_window_the_adapter_is_unloaded_and_the_artifact_serves_alone() -> None:
+    world = promoted()
+    world.pass_time(3600)
+    settle(world, 15)
+    assert all(not pod.adapters and pod.label is None for pod in world.pods.values())
+    assert world.served == artifact(M1) and world.answering()
+    assert world.condition("AdapterLoaded") == (
+        "False",
+        "Unloaded",
+        "the rollback window is over; the merged model serves without the adapter",
+    )
+    assert world.reason("Ready") == ("True", "Serving")
+
+
+def test_before_the_rollback_window_is_over_the_adapter_stays_loaded() -> None:
+    world = promoted()
+    world.pass_time(3600 - 120)
+    settle(world, 15)
+    assert all(ROUTE in pod.adapters for pod in world.pods.values())
+
+
+# -- what is not proven gets no traffic
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [
+        ("bad", "ValidationFailed"),
+        ("nan", "ValidationInconclusive"),
+        ("empty", "ValidationInconclusive"),
+        ("errors", "ValidationInconclusive"),
+        ("no result", "ValidationInconclusive"),
+        ("fails", "ValidationInconclusive"),
+    ],
+)
+def test_an_artifact_without_a_pass_gets_no_traffic_and_is_not_tried_again(outcome: str, reason: str) -> None:
+    world = until(serving_v1().promote(), in_step(Step.VALIDATING))
+    settle(world, 40, finish=outcome)
+    assert world.served == adapter(V1) and world.answering()
+    assert world.reason("Validated") == ("False", reason)
+    assert world.reason("Promoted") == ("False", reason)
+    assert world.reason("Degraded") == ("True", reason)
+    assert world.merged == {} and world.status.rollout.step is Step.IDLE
+    deeds = [a for done in run(world, 40, tick=100) for a in done.actions]
+    assert deeds == []
+
+
+def test_a_build_that_fails_is_remembered_and_the_adapter_goes_on_serving() -> None:
+    world = settle(serving_v1().promote(), 30, finish="fails")
+    assert world.served == adapter(V1) and world.answering()
+    assert world.reason("ArtifactBuilt") == ("False", "Broken")
+    assert world.reason("Ready") == ("False", "Broken")
+
+
+def test_a_candidate_that_is_never_ready_is_rejected_at_its_deadline() -> None:
+    world = until(serving_v1().promote(), lambda w: bool(w.merged))
+    world.merged[M1].never_starts = True
+    world.merged[M1].available = False
+    world.merged[M1].trouble = "pod m: OOMKilled"
+    settle(world, 40, tick=30)
+    assert world.served == adapter(V1) and world.answering()
+    assert world.merged == {}
+    assert world.condition("Validated") == (
+        "False",
+        "CandidateNotReady",
+        "the merged model was not available within 15m: pod m: OOMKilled. "
+        "Change the spec, or set the annotation adapterrelease.dev/retry to a new value, to try again.",
+    )
