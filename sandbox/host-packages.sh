@@ -1,16 +1,23 @@
 #!/bin/bash
-# Install the Debian packages that a node needs and this machine lacks.
+# Install the Debian packages whose programs a node needs and this machine lacks; what is there stays as it is.
 set -euo pipefail
-PACKAGES=(containerd runc containernetworking-plugins iptables nftables conntrack socat libnuma1 iproute2 openssl util-linux)
 
+# By program, not by package: Docker brings containerd and runc in containerd.io, which conflicts with Debian's
+# packages of these names, and apt would remove Docker for them.
+NEEDED=(containerd:containerd runc:runc /usr/lib/cni/ptp:containernetworking-plugins iptables:iptables nft:nftables
+  conntrack:conntrack socat:socat ip:iproute2 openssl:openssl unshare:util-linux)
+
+PATH=$PATH:/usr/sbin:/sbin # a user's PATH lacks them
 missing=()
-for package in "${PACKAGES[@]}"; do
-  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+for needed in "${NEEDED[@]}"; do
+  command -v "${needed%:*}" >/dev/null || missing+=("${needed#*:}")
 done
+[[ $(ldconfig -p) == *libnuma.so.1* ]] || missing+=(libnuma1) # vLLM loads it
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 command -v apt-get >/dev/null || { echo "not a Debian system: install these yourself: ${missing[*]}" >&2; exit 1; }
-[ "$(id -u)" = 0 ] || { echo "not root: run 'apt-get install ${missing[*]}'" >&2; exit 1; }
+install="apt-get install --no-remove ${missing[*]}"
+[ "$(id -u)" = 0 ] || { echo "not root: run '$install'" >&2; exit 1; }
 echo "installing ${missing[*]} ..." >&2
 export DEBIAN_FRONTEND=noninteractive
 # The daemons that packages bring stay off: the sandbox runs its own containerd, in its own namespaces.
@@ -20,5 +27,7 @@ if [ ! -e $policy ]; then
   printf '#!/bin/sh\nexit 101\n' >$policy
   chmod +x $policy
 fi
-{ apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >/dev/null 2>&1 ||
-  { echo "apt-get failed; see it with: apt-get update && apt-get install ${missing[*]}" >&2; exit 1; }
+{ apt-get update && apt-get install -y --no-remove --no-install-recommends "${missing[@]}"; } >/dev/null 2>&1 || {
+  echo "apt-get could not install ${missing[*]} (nothing may be removed for it); see why: apt-get update && $install" >&2
+  exit 1
+}
