@@ -17,11 +17,13 @@ class DemoFailed(Exception):  # noqa: N818 - reads as what happened
 
 class Narrator:
     def __init__(self, environment: dict[str, str], kubectl: list[str], context: str = "") -> None:
-        """`context`: the cluster is the reader's own, and this is what they call it."""
+        """`context`: the cluster is the reader's own, and this is what they call it; `take_away` then says with which
+        arguments of kubectl they remove what was made there."""
         self.environment = {**os.environ, **environment}
         self.kubectl_command = kubectl
         self._shown = ["kubectl", *(("--context", context) if context else ())]
         self._context = context
+        self.take_away: list[str] = []
         self.times: list[tuple[str, float]] = []
 
     @contextmanager
@@ -80,9 +82,9 @@ class Narrator:
         print(f"   {kubectl} -n llm get ar,pods,services")
         print(f"   {kubectl} -n llm describe ar support-bot")
         if self._context:
-            print("To take it away again; the base and what lies in the store stay:")
-            print(f"   {kubectl} -n llm delete --ignore-not-found ar/support-bot pod/client pod/load cm/client-scripts")
-            print(f"   {kubectl} delete -f manifests/install.yaml")
+            print("To take it away again; what was there before, and what lies in the store, stay:")
+            for arguments in self.take_away:
+                print(f"   {kubectl} {arguments}")
         else:
             print("To stop it and leave nothing behind: make down")
 

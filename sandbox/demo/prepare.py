@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from sandbox.demo.narrator import DemoFailed, Narrator
@@ -17,13 +18,22 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SANDBOX = CHECKOUT / "sandbox"
 HERE = Path(__file__).parent
 NAMESPACE = "llm"
+SYSTEM = "adapter-release-system"
+CRD = "customresourcedefinition/adapterreleases.adapterrelease.dev"
+CONTROLLER = "deployment/adapter-release-controller"
+NEEDED = ("deployment/tiny-llama", "service/tiny-llama", "persistentvolumeclaim/store")
+MADE = ("ar/support-bot", "pod/client", "pod/load", "configmap/client-scripts")  # by the demo, in NAMESPACE
 WHAT_A_CLUSTER_NEEDS = 'Nothing was changed there. What it needs: sandbox/README.md, "A cluster of yours"'
 
 
 def prepare(context: str) -> Narrator:
     if context:
         narrator = use_context(context)
-        install(narrator)
+        if not existing(narrator, CRD):
+            narrator.take_away.append(
+                "delete -f manifests/install.yaml   # with the CRD go all releases of the cluster"
+            )
+            install(narrator)
     else:
         narrator, store = make_cluster()
         with narrator.step("Train the base model"):
@@ -31,6 +41,7 @@ def prepare(context: str) -> Narrator:
         install(narrator, SANDBOX / "manifests/store.yaml", SANDBOX / "manifests/base.yaml")
         with narrator.step("Train the adapter, while vLLM starts with the base"):
             train(store, "v1")
+    start_client(narrator)
     wait_for_base(narrator)
     return narrator
 
@@ -49,15 +60,35 @@ def make_cluster() -> tuple[Narrator, Path]:
 
 
 def use_context(context: str) -> Narrator:
+    """Their cluster, if it has what is needed and nothing that the demo would overwrite; only looks at it."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise DemoFailed("kubectl is not on PATH; a context of yours needs it")
     narrator = Narrator({}, [kubectl, "--context", context], context)
     narrator.kubectl("version", quiet=True)
-    for needed in ("deployment/tiny-llama", "service/tiny-llama", "persistentvolumeclaim/store"):
-        if not narrator.kubectl("-n", NAMESPACE, "get", needed, "--ignore-not-found", "-o", "name", show=False):
-            raise DemoFailed(f"{context} has no {needed} in namespace {NAMESPACE}. {WHAT_A_CLUSTER_NEEDS}")
+    installed = existing(narrator, CRD)
+    for name in NEEDED:
+        if not existing(narrator, name):
+            raise DemoFailed(f"{context} has no {name} in namespace {NAMESPACE}. {WHAT_A_CLUSTER_NEEDS}")
+    if installed and not existing(narrator, CONTROLLER, namespace=SYSTEM):
+        raise DemoFailed(f"{context} has the CRD, but no {CONTROLLER} in namespace {SYSTEM}. {WHAT_A_CLUSTER_NEEDS}")
+    made = MADE if installed else MADE[1:]  # without the CRD kubectl does not know what `ar` is
+    if taken := existing(narrator, *made):
+        raise DemoFailed(
+            f"{context} has {', '.join(taken)} in namespace {NAMESPACE}, which the demo would overwrite. Nothing was "
+            f"changed there. If an earlier demo left that, remove it: kubectl --context {context} {_removal(made)}"
+        )
+    narrator.take_away = [_removal(MADE)]
     return narrator
+
+
+def existing(n: Narrator, *names: str, namespace: str = NAMESPACE) -> list[str]:
+    """Those of the objects that are there."""
+    return n.kubectl("-n", namespace, "get", *names, "--ignore-not-found", "-o", "name", show=False).split()
+
+
+def _removal(names: Iterable[str]) -> str:
+    return f"-n {NAMESPACE} delete --ignore-not-found {' '.join(names)}"
 
 
 def train(store: Path, part: str) -> None:
@@ -76,6 +107,10 @@ def install(n: Narrator, *manifests: Path) -> None:
         n.kubectl("apply", "--server-side", "-f", str(CHECKOUT / "manifests/install.yaml"), quiet=True)
         for manifest in manifests:
             n.kubectl("apply", "-f", str(manifest), quiet=True)
+
+
+def start_client(n: Narrator) -> None:
+    with n.step("Start a pod to ask from"):
         scripts = [f"--from-file={path}" for path in sorted((HERE / "client").glob("*.py"))]
         text = n.kubectl(
             *("-n", NAMESPACE, "create", "configmap", "client-scripts", *scripts, "--dry-run=client", "-o", "yaml"),
@@ -88,11 +123,7 @@ def install(n: Narrator, *manifests: Path) -> None:
 def wait_for_base(n: Narrator) -> None:
     with n.step("Wait for the controller and for vLLM"):
         n.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/tiny-llama", "--timeout=600s", quiet=True)
-        n.kubectl(
-            *("-n", "adapter-release-system", "rollout", "status", "deployment/adapter-release-controller"),
-            "--timeout=180s",
-            quiet=True,
-        )
+        n.kubectl("-n", SYSTEM, "rollout", "status", CONTROLLER, "--timeout=180s", quiet=True)
         n.kubectl("-n", NAMESPACE, "wait", "pod/client", "--for=condition=Ready", "--timeout=120s", quiet=True)
 
 
