@@ -39,9 +39,14 @@ class Narrator:
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run a program of ours; its output goes to the reader."""
-        result = subprocess.run(command, env=self.environment, check=False)
-        if check and result.returncode:
-            raise DemoFailed(f"{shlex.join(command)} ended with {result.returncode}")
+        process = subprocess.Popen(command, env=self.environment)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it was interrupted, too, and clears away what it began; `subprocess.run` would kill it
+            raise
+        if check and code:
+            raise DemoFailed(f"{shlex.join(command)} ended with {code}")
         return ""
 
     def kubectl(self, *arguments: str, show: bool = True, quiet: bool = False, check: bool = True) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sandbox.demo.narrator import DemoFailed
-from sandbox.demo.prepare import prepare
+from sandbox.demo.prepare import CHECKOUT, prepare
 
 NEEDED = ["deployment/tiny-llama", "service/tiny-llama", "persistentvolumeclaim/store"]
 INSTALLED = [
@@ -94,3 +97,28 @@ def test_a_second_demo_is_told_how_to_remove_what_the_first_left(theirs: Theirs)
     assert remove in refusal(theirs)
     theirs.has(*NEEDED, *INSTALLED)
     prepare("theirs")
+
+
+def test_an_interrupted_demo_lets_its_program_clean_up(tmp_path: Path) -> None:
+    """kube-up.sh takes down what it has begun, which takes seconds; it was killed after a quarter of one."""
+    program = "trap 'sleep 1; touch cleaned; exit 1' INT; echo ready; while :; do sleep 0.1; done"
+    demo = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"from sandbox.demo.narrator import *; Narrator({{}}, []).run('bash', '-c', {program!r})",
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert demo.stdout is not None
+    assert demo.stdout.readline() == "ready\n"
+    os.killpg(demo.pid, signal.SIGINT)
+    _, said = demo.communicate(timeout=30)
+    assert demo.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in said
+    assert (tmp_path / "cleaned").exists()

@@ -88,6 +88,8 @@ def test_an_interrupted_up_leaves_nothing(cluster: Cluster, arguments: list[str]
     assert any("API server answer" in line for line in up.stderr)
 
     os.killpg(up.pid, signal.SIGINT)
+    assert any("taking it down" in line for line in up.stderr)
+    os.killpg(up.pid, signal.SIGINT)  # whoever waits presses Ctrl-C again
     up.communicate(timeout=60)
 
     assert up.returncode != 0
