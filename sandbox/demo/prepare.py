@@ -56,7 +56,7 @@ def make_cluster() -> tuple[Narrator, Path]:
     narrator = Narrator({"KUBECONFIG": kubeconfig}, [str(kubectl), "--kubeconfig", kubeconfig])
     narrator.times = quiet.times
     narrator.say(f"export KUBECONFIG={kubeconfig}")
-    return narrator, Path(kubeconfig).parent / "store"
+    return narrator, Path(_output("node/kube-up.sh", "store"))
 
 
 def use_context(context: str) -> Narrator:

@@ -64,13 +64,14 @@ def _start() -> Path:
     """The keeper stops everything when its input ends: also when this process is killed, and never amid `up`."""
     run = Path(tempfile.mkdtemp(prefix="e2e-")) / "run"  # short: etcd listens on a socket in it
     script = f'"$0" up && echo "{_UP}" || echo "{_FAILED}"; cat; "$0" down; rmdir "$(dirname "$KUBE_RUN")"'
+    environment = {name: value for name, value in os.environ.items() if name != "KUBE_STORE"}  # a store of its own
     keeper = subprocess.Popen(
         ["bash", "-c", script, KUBE_UP],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"KUBE_RUN": str(run)},
+        env=environment | {"KUBE_RUN": str(run)},
         start_new_session=True,
     )
     _keepers.append(keeper)
