@@ -19,7 +19,7 @@ from tests.e2e.release import ANSWER, Release, spec_of
 
 pytestmark = pytest.mark.e2e
 
-SHORT_LEASE: dict[str, Any] = {"lease_duration": 3.0, "lease_renew_deadline": 2.0, "lease_retry_period": 0.2}
+SHORT_LEASE: dict[str, Any] = {"lease_duration": 10.0, "lease_renew_deadline": 8.0, "lease_retry_period": 0.5}
 
 
 class Pair:

@@ -26,8 +26,8 @@ from tests.reconcile.deployments import deployment
 
 PATIENCE = 30.0
 FAST: dict[str, Any] = {
-    "lease_duration": 1.5,
-    "lease_renew_deadline": 1.0,
+    "lease_duration": 60,  # leadership survives a busy machine
+    "lease_renew_deadline": 50,
     "lease_retry_period": 0.1,
     "lease_namespace": "system",
     "metrics_port": 0,
