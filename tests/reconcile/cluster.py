@@ -96,7 +96,7 @@ class FakeEngines(Engines):
 class Cluster:
     """Make it with `cluster()`."""
 
-    def __init__(self, stack: ExitStack, api: ApiServer, port: int) -> None:
+    def __init__(self, stack: ExitStack, api: ApiServer, port: int, engine_timeout: float) -> None:
         self._stack = stack
         self.api = api
         self.port = port
@@ -122,7 +122,7 @@ class Cluster:
         self.failures = LoadFailures()
         http = stack.enter_context(new_http())
         executor = stack.enter_context(ThreadPoolExecutor(4))
-        timeouts = Timeouts(ask=0.5, load=0.5, probe=0.5)
+        timeouts = Timeouts(ask=engine_timeout, load=engine_timeout, probe=engine_timeout)
         engines = FakeEngines(self, http, ApiKeys(self.client), executor, timeouts)
         self.observer = Observer(self.client, self.listers, engines, self.failures, Progress(http))
         fence = Fence(self.client, lambda: self.leading)
@@ -260,10 +260,11 @@ class Cluster:
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
+def cluster(engine_timeout: float = 10.0) -> Iterator[Cluster]:
+    """`engine_timeout`: seconds until a vLLM that does not answer is given up."""
     with ExitStack() as stack, FakeVllm() as probe:
         port = probe.port  # free on this address, and so, as a rule, on the others of the loopback
-        yield Cluster(stack, stack.enter_context(ApiServer()), port)
+        yield Cluster(stack, stack.enter_context(ApiServer()), port, engine_timeout)
 
 
 def adapter_path(digest: str) -> str:

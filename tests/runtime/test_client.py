@@ -160,6 +160,7 @@ def test_a_server_that_does_not_answer_is_given_up(api: ApiServer, client: KubeC
     with pytest.raises(ConnectionLost) as caught:
         client.get(SETTINGS, timeout=0.2)
     assert caught.value.status == 0
+    api.wait_for_requests(1)  # the fake server may be slower than our patience
     assert len(api.requests) == 1
 
 
