@@ -17,7 +17,8 @@ _MANIFEST = Path(__file__).resolve().parents[2] / "sandbox" / "demo" / "manifest
 class Load:
     """A pod that runs the demo's load.py until `stop`."""
 
-    def __init__(self, cluster: Cluster, model: str, rate: int = 10) -> None:
+    def __init__(self, cluster: Cluster, model: str, rate: int) -> None:
+        """`rate`: requests a second, few enough that a slow machine answers them before the client's patience ends."""
         self._cluster = cluster
         self.name = f"load-{model}"
         pod: dict[str, Any] = yaml.safe_load(_MANIFEST.read_text())
@@ -40,7 +41,8 @@ class Load:
     def stop(self) -> dict[str, Any]:
         """What it measured: requests, failed, causes, right, seconds, p50, p99."""
         if self.result is None:
-            self._cluster.kubectl("-n", NAMESPACE, "exec", self.name, "--", "touch", "/tmp/stop", check=False)
+            # Fails when the load has ended by itself: what came after that was measured by nobody.
+            self._cluster.kubectl("-n", NAMESPACE, "exec", self.name, "--", "touch", "/tmp/stop")
             self._cluster.until(f"{self.name} has ended", self._has_ended, 120)
             self.result = json.loads(self._lines()[-1])
             for line in [line for line in self._lines() if line.startswith("FAILED")][:20]:

@@ -41,8 +41,8 @@ def applied(bot: Release) -> float:
 
 @pytest.fixture(scope="module")
 def load(applied: float, bot: Release) -> Iterator[Load]:
-    """10 requests a second from here to the last test."""
-    with Load(bot.cluster, bot.name) as running:
+    """From here to the last test."""
+    with Load(bot.cluster, bot.name, rate=4) as running:
         yield running
 
 
@@ -73,7 +73,7 @@ def uids(objects: list[Json]) -> set[str]:
 def test_an_applied_release_answers_right_through_its_service(applied: float, bot: Release) -> None:
     assert ANSWER in bot.ask()
     assert bot.serving["kind"] == "Adapter"
-    assert bot.events("FirstLoad") or bot.events("Serving")
+    bot.cluster.until("an event", lambda: bot.events("FirstLoad") or bot.events("Serving"), 30)
 
 
 def test_each_base_pod_is_labelled_and_lists_the_imported_adapter(load: Load, bot: Release) -> None:

@@ -67,7 +67,7 @@ def other(cluster: Cluster) -> Iterator[Release]:
 
 def test_a_new_version_on_two_replicas_loses_no_request(experimental: Release) -> None:
     old = experimental.status["adapter"]["path"]
-    with Load(experimental.cluster, experimental.name) as load:
+    with Load(experimental.cluster, experimental.name, rate=4) as load:
         experimental.set_spec(spec_of(source="support-bot/v2"))
         experimental.until("Ready", "True", "Serving")
         experimental.until("AdapterLoaded", "True", "Loaded")

@@ -1,4 +1,4 @@
-"""load.py URL MODEL SUITE RATE: a constant load until /tmp/stop appears. Standard library only.
+"""load.py URL MODEL SUITE RATE: a constant load until /tmp/stop appears, 2 hours at most. Standard library only.
 
 Open loop: RATE requests a second, each on a connection of its own, however long the answers take.
 Prints a line every 10 s, and at the end one JSON object: requests, failed (by cause), right answers, latencies.
@@ -15,7 +15,7 @@ import urllib.parse
 
 URL, MODEL, SUITE, RATE = sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])
 STOP = pathlib.Path("/tmp/stop")
-LIMIT_SECONDS = 1800
+LIMIT_SECONDS = 7200  # when nobody stops it
 rows = [json.loads(line) for line in pathlib.Path(SUITE).read_text().splitlines()]
 host = urllib.parse.urlsplit(URL)
 lock = threading.Lock()
