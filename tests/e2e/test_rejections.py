@@ -68,7 +68,7 @@ def test_a_drop_of_the_score_is_not_promoted(stable: Release) -> None:
 @pytest.fixture
 def unproven(stable: Release) -> Iterator[Json]:
     """A spec whose artifact no candidate has ever served, while v1's artifact serves."""
-    yield cheaply(spec_of("Stable", progressDeadline="15s"))
+    yield cheaply(spec_of("Stable", progressDeadline="5s"))
 
 
 def test_a_candidate_that_does_not_become_ready_is_given_up(stable: Release, unproven: Json) -> None:
@@ -76,7 +76,7 @@ def test_a_candidate_that_does_not_become_ready_is_given_up(stable: Release, unp
     stable.set_spec(unproven)
     validated = stable.until("Validated", "False", seconds=300)
     assert validated["reason"] == "CandidateNotReady"
-    assert "15s" in validated["message"]
+    assert "5s" in validated["message"]
     assert_degraded(stable, "CandidateNotReady")
     assert_told(stable, "CandidateNotReady")
     assert stable.serving == served

@@ -14,7 +14,7 @@ from tests.e2e.release import ANSWER, Json, Release, cheaply, spec_of
 
 pytestmark = pytest.mark.e2e
 
-DELAY_SECONDS = 5
+LATENCY_RATIO = 4
 
 
 class Fault:
@@ -43,11 +43,23 @@ def observed(release: Release, duration: str) -> Json:
     """Its artifact has all traffic and is watched; the backend is given back. Another duration is another spec: a try
     that an earlier test's rejection does not stand against."""
     spec = cheaply(spec_of("Stable"))
-    spec["rollout"]["observe"] |= {"duration": duration, "interval": "2s", "maxLatencyRatio": "4", "failureLimit": 1}
+    spec["rollout"]["observe"] |= {
+        "duration": duration,
+        "interval": "2s",
+        "maxLatencyRatio": str(LATENCY_RATIO),
+        "failureLimit": 1,
+    }
     release.set_spec(spec)
     release.cluster.until("the artifact is watched", lambda: release.step == "Observing", 400)
     assert release.serving["kind"] == "Artifact"
     return release.serving
+
+
+def adapter_latency(release: Release) -> float:
+    """Seconds, on this machine, as measured by the benchmark."""
+    measured_latency = float(release.status["artifact"].get("adapterLatencySeconds") or 0)
+    assert measured_latency > 0, "without it nothing is too slow"
+    return measured_latency
 
 
 def assert_rolled_back(release: Release, artifact: Json, because: str) -> None:
@@ -79,7 +91,7 @@ def test_a_merged_model_that_answers_500_is_rolled_back(experimental: Release, f
 def test_a_merged_model_that_is_slow_is_rolled_back(experimental: Release, fault: Fault) -> None:
     with Load(experimental.cluster, experimental.name, rate=5) as load:
         artifact = observed(experimental, "12m")
-        fault.begin(delaySeconds=DELAY_SECONDS)
+        fault.begin(delaySeconds=1 + 2 * LATENCY_RATIO * adapter_latency(experimental))
         began = time.monotonic()
         experimental.until_serving("Adapter")
         measured("seconds from the first slow answer to the adapter's traffic", round(time.monotonic() - began, 1))
