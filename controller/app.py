@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 NAME = "adapterrelease"
 _COMPONENT = "adapter-release-controller"
 _SYNC_POLL = 1.0
+_LAST_EVENTS = 5.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,13 +101,15 @@ class Operator:
         self._health.start()
         self._recorder.start()
         self._informers.start()
+        kept = False
         try:
-            return self._elector.run(self._work, self._rest)
+            kept = self._elector.run(self._work, self._rest)
         finally:
             self._stopping.set()
+            self._recorder.stop(_LAST_EVENTS if kept else 0.0)  # another may lead already
             self._informers.stop()
-            self._recorder.stop()
             self._health.stop()
+        return kept
 
     def stop(self) -> None:
         """Finish what is under way, give the Lease back, end `run`. May be called by a signal handler."""

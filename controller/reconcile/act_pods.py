@@ -24,11 +24,11 @@ from controller.domain.actions import (
 from controller.domain.loading import UNROUTE_DELAY
 from controller.domain.snapshot import LoadFailure, PodFacts, Snapshot
 from controller.engine.errors import EngineTroubled, NameTaken, UnknownAdapter
-from controller.errors import AdapterReleaseError, NotFound, PermanentError, TransientError
+from controller.errors import AdapterReleaseError, LeadershipLost, NotFound, PermanentError, TransientError
 from controller.reconcile.engines import Engine, Engines
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.pods import UNROUTED_ANNOTATION_PREFIX, container_status, parse_time
-from controller.reconcile.turn import Fence, StalePod, Turn
+from controller.reconcile.turn import Fence, StalePod, StaleRelease, Turn
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import PODS
 
@@ -83,11 +83,11 @@ class PodActions:
     def replace(self, action: ReplaceAdapter, turn: Turn) -> None:
         """Raises what went wrong, after the old version is back."""
         pod = turn.pod(action.pod)
-        live = self._live(turn, pod)
         engine = self._engine(turn, pod)
-        self._fence.check(turn)
         with self._remembering(turn, pod, action.digest), self._alone_with(pod):
             _expect(engine, action.staging_name, action.path)
+            live = self._live(turn, pod)
+            self._fence.check(turn)
             with suppress(UnknownAdapter):
                 engine.unload(action.engine_name)
             try:
@@ -125,12 +125,14 @@ class PodActions:
 
     def unload(self, action: UnloadAdapter, turn: Turn) -> None:
         pod = turn.pod(action.pod)
-        live = self._live(turn, pod)
-        if action.engine_name == turn.snapshot.model_name and self._is_routed(live, turn.snapshot):
-            raise StillRouted(f"pod {pod.name} may still get requests: {action.engine_name} is not unloaded there")
-        self._fence.check(turn)
-        with self._alone_with(pod), suppress(UnknownAdapter):
-            self._engine(turn, pod).unload(action.engine_name)
+        engine = self._engine(turn, pod)
+        with self._alone_with(pod):  # checked inside: another's load may take as long as a lease lasts
+            live = self._live(turn, pod)
+            if action.engine_name == turn.snapshot.model_name and self._is_routed(live, turn.snapshot):
+                raise StillRouted(f"pod {pod.name} may still get requests: {action.engine_name} is not unloaded there")
+            self._fence.check(turn)
+            with suppress(UnknownAdapter):
+                engine.unload(action.engine_name)
 
     def _is_routed(self, live: dict[str, Any], snapshot: Snapshot) -> bool:
         """It carries the label, or did a moment ago: what was observed may be from before that."""
@@ -191,6 +193,8 @@ class PodActions:
         """Keep what vLLM said, for the next plan: a refused load must not be tried again in the same container."""
         try:
             yield
+        except (LeadershipLost, StaleRelease, StalePod):
+            raise  # vLLM was not asked
         except AdapterReleaseError as error:
             permanent = isinstance(error, PermanentError)
             failure = LoadFailure(digest, error.message, permanent, self._now())

@@ -74,11 +74,11 @@ class Fence:
 
     def check(self, turn: Turn) -> None:
         """Raises LeadershipLost or StaleRelease."""
-        if not self._still_leading():
-            raise LeadershipLost("this process does not lead any more")
         try:
             live = self._client.get(RELEASES.path(*turn.key))
         except NotFound as error:
             raise StaleRelease(f"release {turn.key} is gone") from error
         if live["metadata"]["resourceVersion"] != turn.resource_version:
             raise StaleRelease(f"release {turn.key} has changed since it was observed")
+        if not self._still_leading():  # last: the server may have taken long to answer
+            raise LeadershipLost("this process does not lead any more")

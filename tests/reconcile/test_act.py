@@ -33,6 +33,7 @@ from controller.reconcile.status import StatusWriter
 from controller.reconcile.turn import StalePod, StaleRelease
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES
 from tests.builders import A1, A2, D1, D2, adapter, artifact, release
+from tests.fakes.connection import Connection
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster
 from tests.reconcile.deployments import container
 
@@ -273,6 +274,36 @@ def test_nothing_is_taken_away_by_one_who_no_longer_leads(world: Cluster, action
         world.actor(action, turn)
     assert "support-bot" in world.engines["pod-0"].listed
     assert notes_on(world) == {}
+
+
+def test_a_lease_that_ends_while_vllm_is_asked_unloads_nothing(world: Cluster) -> None:
+    for action in (LOAD, PROVE, STAGE):
+        world.actor(action, world.turn())
+    turn, asked = world.turn(), world.engines["pod-0"].answer
+
+    def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
+        world.leading = False
+        return asked(method, path, body)
+
+    world.engines["pod-0"].answer = answer  # type: ignore[method-assign]
+    with pytest.raises(LeadershipLost):
+        world.actor(REPLACE, turn)
+    assert world.engines["pod-0"].listed["support-bot"] == adapter_path(D1)
+    assert world.observe().base_pods[0].load_failure is None
+
+
+def test_a_lease_that_ends_while_the_api_server_is_asked_unloads_nothing(world: Cluster) -> None:
+    world.actor(LOAD, world.turn())
+    turn = world.turn()
+
+    def late_answer(connection: Connection) -> None:
+        world.leading = False
+        connection.answer_truly()
+
+    world.api.inject(late_answer, method="GET", path="adapterreleases")
+    with pytest.raises(LeadershipLost):
+        world.actor(UnloadAdapter("why", "pod-0", "support-bot"), turn)
+    assert "support-bot" in world.engines["pod-0"].listed
 
 
 def test_a_stale_plan_stops_at_once_and_other_failures_do_not(world: Cluster) -> None:
