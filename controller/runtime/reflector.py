@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from controller.errors import ApiError, Gone
+from controller.errors import ApiError, ConnectionLost, Gone, ServerError, TooManyRequests
 from controller.runtime.backoff import Backoff
 from controller.runtime.client import KubeClient
 from controller.runtime.indexer import Change, Indexer
@@ -23,6 +23,9 @@ from controller.runtime.resources import Object, Resource, key_of
 from controller.runtime.watch import Watch
 
 log = logging.getLogger(__name__)
+
+# The server's own trouble: where we were is still there, and everything in one list is what it needs least.
+_KEEP_VERSION = (ConnectionLost, ServerError, TooManyRequests)
 
 Handler = Callable[[Object | None, Object | None], None]
 """Called with (old, new) in the informer's thread: only enqueue a key there. None: was added or deleted."""
@@ -35,10 +38,11 @@ def without_managed_fields(obj: dict[str, Any]) -> dict[str, Any]:
 
 
 class Informer:
-    """Lists, watches from there, and relists when the watch breaks or its version is too old (410).
+    """Lists, watches from there, and relists when the version is too old (410) or the server says what is not expected.
 
-    A watch that the server ended in peace is resumed. Silence is noticed `read_slack` seconds after the
-    time at which the server should have ended the watch: at most watch_timeout + read_slack seconds.
+    A watch that ended in peace, or because the server was in trouble or could not be reached, is resumed. Silence is
+    noticed `read_slack` seconds after the time at which the server should have ended the watch: at most
+    watch_timeout + read_slack seconds.
     """
 
     def __init__(
@@ -133,7 +137,8 @@ class Informer:
                 self._version = self._relist()
             self._follow(self._version)
         except Exception as error:
-            self._version = None
+            if not isinstance(error, _KEEP_VERSION):
+                self._version = None
             if not self._stopped.is_set():
                 self._report(error)
             return getattr(error, "retry_after", None) or 0.0

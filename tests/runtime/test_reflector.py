@@ -220,6 +220,30 @@ def test_a_broken_watch_costs_few_requests_and_converges(
         assert_spaced(api, pods)
 
 
+@pytest.mark.parametrize(
+    ("fault", "lists"),
+    [
+        (faults.cut, 1),
+        (faults.break_off, 1),
+        (faults.status(429, "TooManyRequests"), 1),
+        (faults.status(500, "InternalError"), 1),
+        (faults.error_event(500, "InternalError"), 1),
+        (faults.status(410, "Expired"), 3),
+        (faults.status(403, "Forbidden"), 3),
+    ],
+)
+def test_a_watch_that_failed_is_resumed_where_it_was_if_that_still_exists(
+    api: ApiServer, client: KubeClient, fault: faults.Fault, lists: int
+) -> None:
+    """A list of everything, from each controller at once, is what a server in trouble needs least."""
+    api.inject(fault, watch=True, times=2)
+    with watching(client) as pods:
+        api.wait_for_requests(3, watch=True)
+        add(api, "a")
+        pods.wait_for("added", "a", "")
+        assert api.count(watch=False) == lists
+
+
 @pytest.mark.parametrize("fault", [faults.cut, faults.status(500, "InternalError"), faults.status(403, "Forbidden")])
 def test_a_broken_list_costs_few_requests_and_converges(
     api: ApiServer, client: KubeClient, fault: faults.Fault
@@ -254,6 +278,7 @@ def test_a_killed_server_is_not_stormed_and_found_again(api: ApiServer, client: 
         api.revive()
         pods.wait_for("added", "b", "")
         assert pods.names() == ["b"]
+        assert api.count(watch=False) == 1
         assert_spaced(api, pods)
         grown = pods.backoff.delays.notes[:4]
         assert grown == sorted(grown)
