@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any, TextIO
 
 _scope: ContextVar[dict[str, str] | None] = ContextVar("log_scope", default=None)
-_hidden: set[str] = set()
+_hidden: frozenset[str] = frozenset()  # replaced, never changed: other threads go through it
+_hiding = Lock()
 
 _STRUCK = "[redacted]"
 _PATTERNS = (
@@ -49,8 +51,10 @@ def scope(**fields: str) -> Iterator[None]:
 
 def hide(secret: str) -> None:
     """Strike this value out of every line from now on."""
+    global _hidden
     if len(secret) >= 4:  # a shorter one would strike out half the log
-        _hidden.add(secret)
+        with _hiding:
+            _hidden |= {secret}
 
 
 def redact(text: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from controller.api.reasons import Reason
@@ -295,4 +296,4 @@ class Life(RuleBasedStateMachine):
             assert self.world.reason("Promoted") == ("True", "Promoted")
 
 
-TestLife = Life.TestCase
+TestLife = pytest.mark.timeout(600)(Life.TestCase)  # hundreds of lives, on a machine that may be busy
