@@ -150,7 +150,12 @@ class Life:
                 self.n.say(line)
         self.load = json.loads(log.splitlines()[-1])
         self.n.say(json.dumps(self.load))
-        names = {"requests": "requests of the load", "failed": "of them failed", "right": "of them answered right"}
+        names = {
+            "requests": "requests of the load",
+            "rate": "of them a second",
+            "failed": "of them failed",
+            "right": "of them answered right",
+        }
         self.results |= {title: self.load[key] for key, title in names.items()}
         self.results["latency of the load: p50, p99"] = f"{self.load['p50']} s, {self.load['p99']} s"
         self.n.kubectl("-n", NAMESPACE, "delete", "pod", "load", quiet=True)

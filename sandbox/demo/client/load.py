@@ -1,6 +1,7 @@
 """load.py URL MODEL SUITE RATE: a constant load until /tmp/stop appears, 2 hours at most. Standard library only.
 
-Open loop: RATE requests a second, each on a connection of its own, however long the answers take.
+RATE requests a second, each on a connection of its own, by CLIENTS clients that wait for their answers: where a
+machine cannot keep up the rate falls, which the result says, instead of a queue that grows until requests time out.
 Prints a line every 10 s, and at the end one JSON object: requests, failed (by cause), right answers, latencies.
 """
 
@@ -12,8 +13,10 @@ import sys
 import threading
 import time
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 URL, MODEL, SUITE, RATE = sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])
+CLIENTS = 16
 STOP = pathlib.Path("/tmp/stop")
 LIMIT_SECONDS = 7200  # when nobody stops it
 rows = [json.loads(line) for line in pathlib.Path(SUITE).read_text().splitlines()]
@@ -26,6 +29,13 @@ done = 0
 
 
 def one(row: dict) -> None:
+    try:
+        ask(row)
+    finally:
+        clients.release()
+
+
+def ask(row: dict) -> None:
     global right, done
     body = {"model": MODEL, "temperature": 0, "max_tokens": 24, "messages": row["messages"]}
     began, cause, answer = time.monotonic(), "", ""
@@ -56,20 +66,20 @@ def one(row: dict) -> None:
             right += row["expected"] in answer
 
 
-threads = []
-began = last = time.monotonic()
+clients = threading.BoundedSemaphore(CLIENTS)
+began = last = due = time.monotonic()
 number = 0
-while not STOP.exists() and time.monotonic() - began < LIMIT_SECONDS:
-    thread = threading.Thread(target=one, args=(rows[number % len(rows)],))
-    thread.start()
-    threads = [t for t in threads if t.is_alive()] + [thread]
-    number += 1
-    if time.monotonic() - last > 10:
-        last = time.monotonic()
-        print(f"{done} answered, {sum(causes.values())} failed, {len(threads)} in flight", flush=True)
-    time.sleep(max(0.0, began + number / RATE - time.monotonic()))
-for thread in threads:
-    thread.join()
+with ThreadPoolExecutor(CLIENTS) as pool:
+    while not STOP.exists() and time.monotonic() - began < LIMIT_SECONDS:
+        clients.acquire()
+        pool.submit(one, rows[number % len(rows)])
+        number += 1
+        if time.monotonic() - last > 10:
+            last = time.monotonic()
+            print(f"{done} answered, {sum(causes.values())} failed, {number - done} in flight", flush=True)
+        due = max(due + 1 / RATE, time.monotonic())  # what was missed is not made up for
+        time.sleep(max(0.0, due - time.monotonic()))
+seconds = time.monotonic() - began
 latencies.sort()
 print(
     json.dumps(
@@ -78,7 +88,8 @@ print(
             "failed": sum(causes.values()),
             "causes": dict(causes),
             "right": right,
-            "seconds": round(time.monotonic() - began, 1),
+            "seconds": round(seconds, 1),
+            "rate": round(done / seconds, 1),
             "p50": round(latencies[len(latencies) // 2], 3) if latencies else None,
             "p99": round(latencies[int(len(latencies) * 0.99)], 3) if latencies else None,
         }
