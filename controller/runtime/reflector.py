@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from controller.errors import ApiError, ConnectionLost, Gone, ServerError, TooManyRequests
+from controller.errors import ApiError, ConnectionLost, Gone, TooManyRequests
 from controller.runtime.backoff import Backoff
 from controller.runtime.client import KubeClient
 from controller.runtime.indexer import Change, Indexer
@@ -24,8 +24,9 @@ from controller.runtime.watch import Watch
 
 log = logging.getLogger(__name__)
 
-# The server's own trouble: where we were is still there, and everything in one list is what it needs least.
-_KEEP_VERSION = (ConnectionLost, ServerError, TooManyRequests)
+# Where we were is still there, and everything in one list is what such a server needs least. Not so after a 5xx: it
+# is also what a server answers whose etcd was restored to before our version, and it would for ever.
+_KEEP_VERSION = (ConnectionLost, TooManyRequests)
 
 Handler = Callable[[Object | None, Object | None], None]
 """Called with (old, new) in the informer's thread: only enqueue a key there. None: was added or deleted."""
@@ -38,9 +39,9 @@ def without_managed_fields(obj: dict[str, Any]) -> dict[str, Any]:
 
 
 class Informer:
-    """Lists, watches from there, and relists when the version is too old (410) or the server says what is not expected.
+    """Lists, watches from there, and relists when the version is too old (410) or the server errs.
 
-    A watch that ended in peace, or because the server was in trouble or could not be reached, is resumed. Silence is
+    A watch that ended in peace, or because the server was too busy or could not be reached, is resumed. Silence is
     noticed `read_slack` seconds after the time at which the server should have ended the watch: at most
     watch_timeout + read_slack seconds.
     """
