@@ -37,6 +37,14 @@ def build_inputs(release: AdapterRelease, base: BaseFacts, adapter_digest: str) 
     return key_of("build", made_of, base.model, base.store_claim, adapter_digest, _retry(release))
 
 
+def build_attempt(release: AdapterRelease, base: BaseFacts, adapter_digest: str) -> str:
+    """With what the job is given besides: a build that failed is tried again with more memory, time, another node."""
+    build = release.spec.build
+    wire = build.to_wire() if build else {}
+    given = {key: wire.get(key) for key in ("podTemplate", "deadline")}
+    return key_of("attempt", build_inputs(release, base, adapter_digest), given)
+
+
 def validate_inputs(release: AdapterRelease, artifact_id: str) -> str:
     """With the release: what is measured is its own adapter and candidate, whoever else has the same artifact."""
     validation = release.spec.validation

@@ -33,7 +33,7 @@ from controller.domain.backends import (
 )
 from controller.domain.checks import Verdict, judge
 from controller.domain.draft import Draft
-from controller.domain.inputs import build_inputs, import_inputs, validate_inputs
+from controller.domain.inputs import build_attempt, build_inputs, import_inputs, validate_inputs
 from controller.domain.snapshot import (
     BaseFacts,
     BuildResult,
@@ -105,14 +105,15 @@ def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validati
     if built and artifact is not None and d.served == artifact_backend(artifact.id):
         d.rest()
         return
-    stopped = d.rejection(Step.BUILDING, inputs) or (artifact and built and d.backend_rejection(artifact.id))
+    attempt = build_attempt(d.seen.release, base, adapter.id)
+    stopped = d.backend_rejection(artifact.id) if artifact and built else d.rejection(Step.BUILDING, attempt)
     if stopped:
         _stay_with_what_serves(d, adapter)
         return
     if not _adapter_is_live(d, adapter):
         return
     if not built:
-        _build(d, build, inputs)
+        _build(d, build, inputs, attempt)
     elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation, adapter):
         begin_switch(d, artifact_backend(artifact.id), Reason.PROMOTED)
 
@@ -233,21 +234,22 @@ def _imported(d: Draft, inputs: str, result: ImportResult) -> AdapterStatus:
 # -- build
 
 
-def _build(d: Draft, build: Build, inputs: str) -> None:
-    job = d.seen.job(JobKind.BUILD, inputs)
+def _build(d: Draft, build: Build, inputs: str, attempt: str) -> None:
+    """A job for an older attempt is left alone: the store lets one of them work, and the other finds the artifact."""
+    job = d.seen.job(JobKind.BUILD, attempt)
     if job is not None and isinstance(job.result, BuildResult):
         d.update(artifact=_built(d, build, inputs, job.result))
         d.rest()
         advance(d)
         return
     problem = _failure(job, Reason.BUILD_FAILED)
-    if problem is None and _wait(d, Step.BUILDING, parse_duration(build.deadline), inputs):
+    if problem is None and _wait(d, Step.BUILDING, parse_duration(build.deadline), attempt):
         problem = Problem(Reason.BUILD_DEADLINE_EXCEEDED, f"the build did not end within {build.deadline}")
     if problem is not None:
-        d.reject(Step.BUILDING, inputs, problem.reason, problem.message)
+        d.reject(Step.BUILDING, attempt, problem.reason, problem.message)
         d.rest()
         return
-    _run(d, JobKind.BUILD, inputs, job)
+    _run(d, JobKind.BUILD, attempt, job)
 
 
 def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> ArtifactStatus:

@@ -15,7 +15,7 @@ from controller.api.status import AdapterReleaseStatus, Backend, BackendKind, Re
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import RETRY_ANNOTATION
 from controller.domain import actions as act
-from controller.domain.inputs import build_inputs, spec_inputs
+from controller.domain.inputs import build_attempt, build_inputs, spec_inputs
 from controller.domain.snapshot import JobFacts, JobState, LoadFailure, PodFacts, Snapshot, artifact_label, hex_of
 from tests.domain.world import ARTIFACT, ROUTE, BasePod, Broken, Job, Merged, World
 
@@ -138,7 +138,7 @@ def _ensure_job(world: World, action: act.EnsureJob, seen: Snapshot) -> None:
     if key in world.jobs:
         return
     status = seen.release.status
-    if action.kind is act.JobKind.BUILD and status.artifact and status.artifact.inputs == action.inputs:
+    if action.kind is act.JobKind.BUILD and status.artifact and status.artifact.inputs == _build_inputs(seen):
         raise Broken("8: what is built is built again")
     if action.kind is act.JobKind.BUILD and status.adapter is not None:
         build, retry = seen.release.spec.build, seen.release.metadata.annotations.get(RETRY_ANNOTATION, "")
@@ -151,12 +151,17 @@ def _ensure_job(world: World, action: act.EnsureJob, seen: Snapshot) -> None:
     world.jobs[key] = Job(action.kind, action.inputs, _about(action, seen), facts)
 
 
+def _build_inputs(seen: Snapshot) -> str | None:
+    adapter = seen.release.status.adapter
+    return build_inputs(seen.release, seen.base, adapter.digest) if seen.base and adapter else None
+
+
 def _about(action: act.EnsureJob, seen: Snapshot) -> str:
     status = seen.release.status
     if action.kind is act.JobKind.IMPORT:
         return seen.release.spec.adapters[0].version
     if action.kind is act.JobKind.BUILD and status.adapter is not None and seen.base is not None:
-        if build_inputs(seen.release, seen.base, status.adapter.digest) != action.inputs:
+        if build_attempt(seen.release, seen.base, status.adapter.digest) != action.inputs:
             raise Broken("8: a build for other inputs than the status says")
         return status.adapter.digest
     return status.artifact.id if status.artifact else ""

@@ -16,11 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from controller.api.reasons import Reason
 from controller.api.status import BackendKind, Step
 from controller.domain.snapshot import JobState, Problem, hex_of
-from tests.builders import VALIDATION
+from tests.builders import BUILD, VALIDATION
 from tests.domain.turns import Controller, come_to_rest, quiet, settle, until
 from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
 
 OUTCOMES = ["bad", "nan", "errors", "fails", "empty", "no result", "good", "good"]
+EDITS = ["retry a", "retry b", "memory", "history", "validation", "observation"]
 POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace", "full"]
 MERGED_CHANGES = ["up", "up", "down", "restarted", "errors", "slow", "requests", "deleted", "unreadable"]
 BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing"]
@@ -130,7 +131,7 @@ class Life(RuleBasedStateMachine):
         revision = data.draw(st.sampled_from([None, *known, 99]))
         self.world.edit(rollback=None if revision is None else {"revision": revision})
 
-    @rule(what=st.sampled_from(["retry a", "retry b", "history", "validation", "observation"]), limit=st.integers(1, 3))
+    @rule(what=st.sampled_from(EDITS), limit=st.integers(1, 3))
     def user_changes_something_else(self, what: str, limit: int) -> None:
         spec = self.world.builder.wire["spec"]
         if what.startswith("retry"):
@@ -138,6 +139,9 @@ class Life(RuleBasedStateMachine):
         elif what == "validation":
             suite = VALIDATION["suites"][0] | {"minScore": f"0.{limit}"}
             self.world.edit(validation={"suites": [suite]})
+        elif what == "memory" and "build" in spec:
+            job = {"name": "job", "resources": {"limits": {"memory": f"{limit}Gi"}}}
+            self.world.edit(build=BUILD | {"podTemplate": {"spec": {"containers": [job]}}})
         elif what == "history":
             self.world.edit(rollout=spec["rollout"] | {"revisionHistoryLimit": limit})
         else:
