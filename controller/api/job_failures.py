@@ -64,7 +64,6 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
         "A directory in the store is not what it was when it was published: somebody changed it.",
         "Remove what the message names; the controller makes it again.",
     ),
-    "AlreadyRunning": ("Transient: another job works on the same artifact.", "Wait."),
     # the validation
     "InvalidSuite": ("A line of the suite is no example.", "Repair the suite; the message has the line."),
     "EmptySuite": ("The suite has no examples: nothing would be proven.", "Fill it."),

@@ -46,7 +46,6 @@ class Reason(StrEnum):
 
     # The store and the job itself.
     STORE_CORRUPTED = "StoreCorrupted"  # a published directory was changed by somebody
-    ALREADY_RUNNING = "AlreadyRunning"  # another job works on the same thing (Transient)
     DISK_FULL = "DiskFull"  # a write failed for lack of space (Transient)
     STORAGE_ERROR = "StorageError"  # a read or write failed (Transient)
     OUT_OF_MEMORY = "OutOfMemory"  # an allocation failed (Transient)
