@@ -188,7 +188,7 @@ def _validated(d: Draft) -> Report:
         return _says(None, Reason.PENDING, "there is no artifact yet")
     if (rejected := d.backend_rejection(artifact.id)) and rejected.step in (Step.STARTING, Step.VALIDATING):
         return _rejected(rejected)
-    current = artifact.validation_inputs == validate_inputs(d.seen.release, artifact.id)
+    current = artifact.validation_inputs == validate_inputs(d.seen.release, artifact)
     if artifact.verdict == "Pass" and (current or _serves_artifact(d)):
         scores = "; ".join(f"{s.name}: adapter {s.adapter}, artifact {s.artifact}" for s in artifact.scores)
         speed = f"; speedup {artifact.speedup}" if artifact.speedup else ""

@@ -10,6 +10,7 @@ import hashlib
 import json
 from typing import Any
 
+from controller.api.status import ArtifactStatus
 from controller.api.v1alpha1 import RETRY_ANNOTATION, AdapterRelease
 from controller.domain.snapshot import BaseFacts
 
@@ -45,11 +46,14 @@ def build_attempt(release: AdapterRelease, base: BaseFacts, adapter_digest: str)
     return key_of("attempt", build_inputs(release, base, adapter_digest), given)
 
 
-def validate_inputs(release: AdapterRelease, artifact_id: str) -> str:
-    """With the release: what is measured is its own adapter and candidate, whoever else has the same artifact."""
+def validate_inputs(release: AdapterRelease, artifact: ArtifactStatus) -> str:
+    """With the release: what is measured is its own adapter and candidate, whoever else has the same artifact.
+
+    With the digest: an artifact that was deleted and built again has its id, and may have other files.
+    """
     validation = release.spec.validation
     wire = validation.to_wire() if validation else {}
-    return key_of("validate", release.metadata.uid, wire, artifact_id, _retry(release))
+    return key_of("validate", release.metadata.uid, wire, artifact.id, artifact.digest, _retry(release))
 
 
 def spec_inputs(release: AdapterRelease) -> str:

@@ -254,8 +254,10 @@ def _build(d: Draft, build: Build, inputs: str, attempt: str) -> None:
 
 def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> ArtifactStatus:
     known = d.status.artifact
-    same = known is not None and known.id == result.artifact_id
-    fresh = ArtifactStatus(
+    if known is not None and (known.id, known.digest) == (result.artifact_id, result.digest):
+        made = {"inputs": inputs, "name": result.name, "path": result.path, "reused": result.reused}
+        return known.model_copy(update=made)  # with what was measured of these very files
+    return ArtifactStatus(
         id=result.artifact_id,
         inputs=inputs,
         name=result.name,
@@ -267,10 +269,6 @@ def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> Artifact
         quantized=build.quantization.method is not QuantizationMethod.NONE,
         provenance=dict(result.provenance),
     )
-    if not same or known is None:
-        return fresh
-    made = {"name": result.name, "path": result.path, "digest": result.digest, "size_bytes": result.size_bytes}
-    return known.model_copy(update={"inputs": inputs, "reused": result.reused, **made})
 
 
 # -- start and validate
@@ -298,7 +296,7 @@ def _start(d: Draft, artifact: ArtifactStatus) -> bool:
 
 def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation, adapter: Backend) -> bool:
     """Is there a verdict Pass for this artifact and this validation?"""
-    inputs = validate_inputs(d.seen.release, artifact.id)
+    inputs = validate_inputs(d.seen.release, artifact)
     if artifact.validation_inputs == inputs and artifact.verdict == Verdict.PASS:
         return True
     job = d.seen.job(JobKind.VALIDATE, inputs)

@@ -185,6 +185,32 @@ def test_a_build_that_fails_is_remembered_and_the_adapter_goes_on_serving() -> N
     assert world.reason("Ready") == ("False", "Broken")
 
 
+ELSEWHERE = BUILD | {"merge": {"device": "cpu"}}  # another build job, whose artifact has the same id
+
+
+def test_other_files_of_the_same_artifact_are_validated_before_they_get_traffic() -> None:
+    """Its directory was deleted in the store; what quantization makes again need not be the same."""
+    world = settle(promoted().edit(stage="Experimental"), 50)
+    world.bits += 1
+    until(world.edit(stage="Stable", build=ELSEWHERE), in_step(Step.VALIDATING))
+    artifact_status = world.status.artifact
+    assert artifact_status is not None
+    assert (artifact_status.id, artifact_status.verdict, artifact_status.scores) == (M1, "", [])
+    settle(world, 40, finish="bad")
+    assert world.served == adapter(V1)
+    assert world.reason("Validated") == ("False", "ValidationFailed")
+
+
+def test_the_same_files_of_the_same_artifact_keep_what_was_measured_of_them() -> None:
+    world = promoted()
+    before = world.status.artifact
+    settle(world.edit(build=ELSEWHERE), 20)
+    after = world.status.artifact
+    assert before is not None and after is not None and after.inputs != before.inputs
+    assert (after.verdict, after.scores, after.speedup) == (before.verdict, before.scores, before.speedup)
+    assert world.reason("Ready") == ("True", "Serving")
+
+
 def give_more_memory(world: World) -> World:
     """What the message of a build that was OOMKilled says to do."""
     job = {"name": "job", "resources": {"limits": {"memory": "64Gi"}}}
