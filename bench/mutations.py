@@ -84,7 +84,7 @@ MUTATIONS = [
         2,
         "a candidate that is up is switched to without a validation",
         "pipeline.py",
-        "elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation, adapter):",
+        "elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation):",
         "elif artifact is not None and _start(d, artifact):",
     ),
     Mutation(

@@ -21,7 +21,7 @@ from controller.api.status import (
 )
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import Build, QuantizationMethod, Stage, Validation
-from controller.domain.actions import EnsureAdapterService, EnsureJob, JobKind
+from controller.domain.actions import EnsureJob, JobKind
 from controller.domain.backends import (
     adapter_backend,
     artifact_backend,
@@ -114,7 +114,7 @@ def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validati
         return
     if not built:
         _build(d, build, inputs, attempt)
-    elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation, adapter):
+    elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation):
         begin_switch(d, artifact_backend(artifact.id), Reason.PROMOTED)
 
 
@@ -294,7 +294,7 @@ def _start(d: Draft, artifact: ArtifactStatus) -> bool:
     return False
 
 
-def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation, adapter: Backend) -> bool:
+def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation) -> bool:
     """Is there a verdict Pass for this artifact and this validation?"""
     inputs = validate_inputs(d.seen.release, artifact)
     if artifact.validation_inputs == inputs and artifact.verdict == Verdict.PASS:
@@ -316,8 +316,6 @@ def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation, adapte
         )
         d.rest()
         return False
-    if job is None:
-        d.do(EnsureAdapterService("the validation asks the adapter through a Service of its own", adapter.id))
     _run(d, JobKind.VALIDATE, inputs, job)
     return False
 

@@ -145,6 +145,9 @@ def _ensure_job(world: World, action: act.EnsureJob, seen: Snapshot) -> None:
         made_of = f"{status.adapter.digest} {build!r} {retry}"
         if world.builds.setdefault(made_of, action.inputs) != action.inputs:
             raise Broken("8: the same is built again under another name")
+    compared = status.artifact.adapter_digest if status.artifact else None
+    if action.kind is act.JobKind.VALIDATE and compared not in world.proven_adapters:
+        raise Broken("2: an artifact is to be compared with an adapter that never answered")
     world.started[key] = world.started.get(key, 0) + 1
     name = f"{action.kind}-{action.inputs[:8]}"
     facts = JobFacts(action.kind, name, action.inputs, JobState.ACTIVE)
@@ -336,11 +339,6 @@ def _remove_finalizer(world: World, action: act.RemoveFinalizer, seen: Snapshot)
     world.finalizer = False
 
 
-def _ensure_adapter_service(world: World, action: act.EnsureAdapterService, seen: Snapshot) -> None:
-    if action.digest not in world.proven_adapters:
-        raise Broken("2: an artifact is to be compared with an adapter that never answered")
-
-
 _DEEDS: dict[type[act.Action], Callable[[World, Any, Snapshot], None]] = {
     act.AddFinalizer: _add_finalizer,
     act.RemoveFinalizer: _remove_finalizer,
@@ -351,7 +349,6 @@ _DEEDS: dict[type[act.Action], Callable[[World, Any, Snapshot], None]] = {
     act.ProbeAndLabel: _probe_and_label,
     act.RemoveLabel: _remove_label,
     act.UnloadAdapter: _unload_adapter,
-    act.EnsureAdapterService: _ensure_adapter_service,
     act.EnsureMerged: _ensure_merged,
     act.DeleteMerged: _delete_merged,
     act.SwitchRoute: _switch_route,
