@@ -69,7 +69,7 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
     "EmptySuite": ("The suite has no examples: nothing would be proven.", "Fill it."),
     "EndpointUnreachable": ("Transient: the adapter or the artifact does not answer.", "Wait; else read its log."),
     "ModelNotServed": (
-        "Transient: the endpoint answers, but not for this model.",
+        "Transient: the endpoint answers, but not for this model, or with other files under its name.",
         "Wait; else read the log of its pods.",
     ),
     # the job itself
