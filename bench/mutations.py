@@ -165,6 +165,13 @@ MUTATIONS = [
         "expired = False\n    dead",
     ),
     Mutation(
+        6,
+        "an artifact that is away is waited for for ever",
+        "traffic.py",
+        "if d.now < ends:\n        d.wake_at(ends)",
+        "if True:\n        d.wake_at(ends)",
+    ),
+    Mutation(
         7,
         "every version of an adapter has the same path",
         "snapshot.py",

@@ -58,7 +58,7 @@ def _check_memory(world: World, old: AdapterReleaseStatus, new: AdapterReleaseSt
             _check_cause(world, old, rejected)
     if old.serving is not None and new.serving is None:
         raise Broken("1: what serves was forgotten")
-    if new.serving != old.serving and new.serving is not None:
+    if new.serving is not None and (old.serving is None or new.serving.revision != old.serving.revision):
         if not world.was_proven(new.serving.backend):
             raise Broken(f"1: {new.serving.backend} is said to serve, but never answered")
         if world.answers_wrong or not _endpoints_are_of(world, new.serving.backend):
@@ -273,7 +273,7 @@ def _ensure_merged(world: World, action: act.EnsureMerged, seen: Snapshot) -> No
         if not served:
             raise Broken("5: a rejected artifact is tried again")
     world.counter += 1
-    world.merged[action.artifact_id] = Merged(action.artifact_id, f"m{world.counter}", gone_since=world.now)
+    world.merged[action.artifact_id] = Merged(action.artifact_id, f"m{world.counter}")
 
 
 def _delete_merged(world: World, action: act.DeleteMerged, seen: Snapshot) -> None:

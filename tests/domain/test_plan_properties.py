@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from controller.api.reasons import Reason
 from controller.api.status import BackendKind, Step
 from controller.domain.snapshot import JobState, Problem, hex_of
+from controller.domain.traffic import UNAVAILABLE_GRACE
 from tests.builders import BUILD, VALIDATION
 from tests.domain.turns import Controller, come_to_rest, quiet, settle, until
 from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
@@ -23,7 +24,7 @@ from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
 OUTCOMES = ["bad", "nan", "errors", "fails", "empty", "no result", "good", "good"]
 EDITS = ["retry a", "retry b", "memory", "history", "validation", "observation"]
 POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace", "full"]
-MERGED_CHANGES = ["up", "up", "down", "restarted", "errors", "slow", "requests", "deleted", "unreadable"]
+MERGED_CHANGES = ["up", "up", "down", "restarted", "errors", "slow", "requests", "deleted", "unreadable", "none"]
 BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing"]
 
 
@@ -111,6 +112,19 @@ class Life(RuleBasedStateMachine):
             ends.append(Step.STARTING)
         if rollout.step in ends and rollout.deadline is not None and self.world.now >= rollout.deadline:
             raise Broken(f"6: {rollout.step} goes on although its time is over")
+        self._no_artifact_is_waited_for_in_vain(rollout.step)
+
+    def _no_artifact_is_waited_for_in_vain(self, step: Step) -> None:
+        serving, world = self.world.status.serving, self.world
+        moving = step in (Step.SWITCHING, Step.ROLLING_BACK)
+        if serving is None or serving.backend.kind is BackendKind.ADAPTER or moving:
+            return
+        answers = bool(world.routed_pods(world.snapshot().selector_for(serving.backend)))
+        if answers or not any(pod.up for pod in world.pods.values()):  # else there is nowhere to go back to
+            return
+        since = serving.unavailable_since
+        if since is None or world.now >= since + UNAVAILABLE_GRACE:
+            raise Broken("6: what serves does not answer, and nothing comes of it")
 
     # -- the users
     @rule()
@@ -202,8 +216,11 @@ class Life(RuleBasedStateMachine):
         artifact_id = data.draw(st.sampled_from(sorted(self.world.merged)))
         merged = self.world.merged[artifact_id]
         if what in ("up", "down"):
+            self.world.scale(artifact_id, 1)
             self.world.merged_goes(artifact_id, available=what == "up")
             merged.never_starts = what == "down"
+        elif what == "none":
+            self.world.scale(artifact_id, 0)
         elif what == "restarted":
             merged.container += 1
         elif what == "deleted":

@@ -78,7 +78,7 @@ class Merged:
     artifact_id: str
     uid: str
     available: bool = False
-    gone_since: datetime | None = None
+    replicas: int = 1
     container: int = 0
     requests: int = 0
     errors: int = 0
@@ -264,12 +264,11 @@ class World:
             name=f"support-bot-merged-{m.artifact_id[7:15]}",
             uid=m.uid,
             artifact_id=m.artifact_id,
-            replicas=1,
+            replicas=m.replicas,
             root=f"/store/artifacts/{hex_of(m.artifact_id)}",
             port=8000,
             available=int(m.available),
-            pods=(pod,),
-            unavailable_since=None if m.available else m.gone_since,
+            pods=(pod,) if m.replicas else (),
             counters=counters if m.available and not m.unreadable else None,
             trouble=m.trouble,
         )
@@ -333,10 +332,12 @@ class World:
         pod.container += 1
 
     def merged_goes(self, artifact_id: str, available: bool) -> None:
+        self.merged[artifact_id].available = available
+
+    def scale(self, artifact_id: str, replicas: int) -> None:
+        """kubectl scale deployment, or an autoscaler."""
         merged = self.merged[artifact_id]
-        if merged.available and not available:
-            merged.gone_since = self.now
-        merged.available = available
+        merged.replicas, merged.available = replicas, merged.available and replicas > 0
 
     def add_pod(self) -> BasePod:
         self.counter += 1
@@ -370,7 +371,7 @@ class World:
         while len(self.pods) < (2 if self.slots == 1 else 1):  # one pod with one slot can never be updated
             self.add_pod()
         for merged in self.merged.values():
-            merged.available, merged.gone_since, merged.never_starts, merged.unreadable = True, None, False, False
+            merged.replicas, merged.available, merged.never_starts, merged.unreadable = 1, True, False, False
         self.let_endpoints_catch_up()
         self.answers_wrong, self.services_taken, self.rivals = False, set(), ()
 
