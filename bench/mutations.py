@@ -84,7 +84,7 @@ MUTATIONS = [
         2,
         "a candidate that is up is switched to without a validation",
         "pipeline.py",
-        "elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation, adapter):",
+        "elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation):",
         "elif artifact is not None and _start(d, artifact):",
     ),
     Mutation(
@@ -163,6 +163,13 @@ MUTATIONS = [
         "traffic.py",
         "expired = d.rollout.deadline is not None and d.now >= d.rollout.deadline\n    dead",
         "expired = False\n    dead",
+    ),
+    Mutation(
+        6,
+        "an artifact that is away is waited for for ever",
+        "traffic.py",
+        "if d.now < ends:\n        d.wake_at(ends)",
+        "if True:\n        d.wake_at(ends)",
     ),
     Mutation(
         7,

@@ -64,13 +64,12 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
         "A directory in the store is not what it was when it was published: somebody changed it.",
         "Remove what the message names; the controller makes it again.",
     ),
-    "AlreadyRunning": ("Transient: another job works on the same artifact.", "Wait."),
     # the validation
     "InvalidSuite": ("A line of the suite is no example.", "Repair the suite; the message has the line."),
     "EmptySuite": ("The suite has no examples: nothing would be proven.", "Fill it."),
     "EndpointUnreachable": ("Transient: the adapter or the artifact does not answer.", "Wait; else read its log."),
     "ModelNotServed": (
-        "Transient: the endpoint answers, but not for this model.",
+        "Transient: the endpoint answers, but not for this model, or with other files under its name.",
         "Wait; else read the log of its pods.",
     ),
     # the job itself

@@ -70,6 +70,7 @@ class Serving(Timed):
     settle_at: datetime | None = Field(
         None, description="Artifacts: when the adapter behind it may be unloaded (rollbackWindow)."
     )
+    unavailable_since: datetime | None = Field(None, description="Artifacts: since when no pod of it answers.")
 
 
 class HistoryEntry(Timed):

@@ -28,7 +28,10 @@ class RemoveFinalizer(Action):
 
 @dataclass(frozen=True)
 class EnsureJob(Action):
-    """Create Job and ConfigMap (its contract) if they are not there; never change them."""
+    """Create Job and ConfigMap (its contract) if they are not there; never change them.
+
+    For a validation the Services NAME-adapter and NAME-preview are pointed at what it compares, first.
+    """
 
     kind: JobKind
     inputs: str
@@ -92,13 +95,6 @@ class UnloadAdapter(Action):
 
     pod: str
     engine_name: str
-
-
-@dataclass(frozen=True)
-class EnsureAdapterService(Action):
-    """The Service NAME-adapter: the base's pods that hold `digest`; used by the validation, never by clients."""
-
-    digest: str
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,7 @@ def _asked_digest(d: Draft) -> str | None:
         and serving is not None
         and serving.settle_at is not None
         and d.now >= serving.settle_at
+        and can_answer(d.seen, serving.backend)
         and d.step in (Step.IDLE, Step.IMPORTING)
     )
     return None if settled else d.status.adapter.digest

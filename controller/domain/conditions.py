@@ -21,7 +21,7 @@ from controller.domain.backends import (
     wanted_digest,
 )
 from controller.domain.draft import Draft
-from controller.domain.inputs import build_inputs, import_inputs, validate_inputs
+from controller.domain.inputs import build_attempt, build_inputs, import_inputs, validate_inputs
 from controller.domain.loading import lacks_slot
 from controller.domain.snapshot import SHORT, Problem, hex_of
 from controller.domain.traffic import first_switch_is_late
@@ -167,15 +167,14 @@ def _built(d: Draft) -> Report:
         return _says(None, Reason.NOT_REQUESTED, "stage is Experimental: nothing is merged")
     if base is None or d.status.adapter is None:
         return _says(None, Reason.PENDING, "waits for the import")
-    inputs = build_inputs(d.seen.release, base, d.status.adapter.digest)
-    if rejected := d.rejection(Step.BUILDING, inputs):
-        return _rejected(rejected)
-    if artifact is not None and artifact.inputs == inputs:
+    if artifact is not None and artifact.inputs == build_inputs(d.seen.release, base, d.status.adapter.digest):
         return _says(
             True,
             Reason.BUILT,
             f"{artifact.name} ({artifact.size_bytes} bytes)" + (", reused" if artifact.reused else ""),
         )
+    if rejected := d.rejection(Step.BUILDING, build_attempt(d.seen.release, base, d.status.adapter.digest)):
+        return _rejected(rejected)
     if d.step is Step.BUILDING:
         return _says(None, Reason.BUILDING, d.rollout.progress or "the build job runs")
     return _says(None, Reason.PENDING, "waits for the adapter to be loaded")
@@ -189,7 +188,7 @@ def _validated(d: Draft) -> Report:
         return _says(None, Reason.PENDING, "there is no artifact yet")
     if (rejected := d.backend_rejection(artifact.id)) and rejected.step in (Step.STARTING, Step.VALIDATING):
         return _rejected(rejected)
-    current = artifact.validation_inputs == validate_inputs(d.seen.release, artifact.id)
+    current = artifact.validation_inputs == validate_inputs(d.seen.release, artifact)
     if artifact.verdict == "Pass" and (current or _serves_artifact(d)):
         scores = "; ".join(f"{s.name}: adapter {s.adapter}, artifact {s.artifact}" for s in artifact.scores)
         speed = f"; speedup {artifact.speedup}" if artifact.speedup else ""
@@ -244,10 +243,9 @@ def _last_failure(d: Draft) -> Rejected | None:
         return rejected
     if adapter is None or d.seen.release.spec.stage is Stage.EXPERIMENTAL:
         return None
-    inputs = build_inputs(d.seen.release, base, adapter.digest)
-    if rejected := d.rejection(Step.BUILDING, inputs):
-        return rejected
-    return d.backend_rejection(artifact.id) if artifact is not None and artifact.inputs == inputs else None
+    if artifact is not None and artifact.inputs == build_inputs(d.seen.release, base, adapter.digest):
+        return d.backend_rejection(artifact.id)
+    return d.rejection(Step.BUILDING, build_attempt(d.seen.release, base, adapter.digest))
 
 
 def _rejected_wish(d: Draft) -> Rejected | None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from typing import Any
 
+from controller.api.status import ArtifactStatus
 from controller.api.v1alpha1 import RETRY_ANNOTATION, AdapterRelease
 from controller.domain.snapshot import BaseFacts
 
@@ -37,11 +38,22 @@ def build_inputs(release: AdapterRelease, base: BaseFacts, adapter_digest: str) 
     return key_of("build", made_of, base.model, base.store_claim, adapter_digest, _retry(release))
 
 
-def validate_inputs(release: AdapterRelease, artifact_id: str) -> str:
-    """With the release: what is measured is its own adapter and candidate, whoever else has the same artifact."""
+def build_attempt(release: AdapterRelease, base: BaseFacts, adapter_digest: str) -> str:
+    """With what the job is given besides: a build that failed is tried again with more memory, time, another node."""
+    build = release.spec.build
+    wire = build.to_wire() if build else {}
+    given = {key: wire.get(key) for key in ("podTemplate", "deadline")}
+    return key_of("attempt", build_inputs(release, base, adapter_digest), given)
+
+
+def validate_inputs(release: AdapterRelease, artifact: ArtifactStatus) -> str:
+    """With the release: what is measured is its own adapter and candidate, whoever else has the same artifact.
+
+    With the digest: an artifact that was deleted and built again has its id, and may have other files.
+    """
     validation = release.spec.validation
     wire = validation.to_wire() if validation else {}
-    return key_of("validate", release.metadata.uid, wire, artifact_id, _retry(release))
+    return key_of("validate", release.metadata.uid, wire, artifact.id, artifact.digest, _retry(release))
 
 
 def spec_inputs(release: AdapterRelease) -> str:

@@ -21,7 +21,7 @@ from controller.api.status import (
 )
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import Build, QuantizationMethod, Stage, Validation
-from controller.domain.actions import EnsureAdapterService, EnsureJob, JobKind
+from controller.domain.actions import EnsureJob, JobKind
 from controller.domain.backends import (
     adapter_backend,
     artifact_backend,
@@ -33,7 +33,7 @@ from controller.domain.backends import (
 )
 from controller.domain.checks import Verdict, judge
 from controller.domain.draft import Draft
-from controller.domain.inputs import build_inputs, import_inputs, validate_inputs
+from controller.domain.inputs import build_attempt, build_inputs, import_inputs, validate_inputs
 from controller.domain.snapshot import (
     BaseFacts,
     BuildResult,
@@ -105,15 +105,16 @@ def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validati
     if built and artifact is not None and d.served == artifact_backend(artifact.id):
         d.rest()
         return
-    stopped = d.rejection(Step.BUILDING, inputs) or (artifact and built and d.backend_rejection(artifact.id))
+    attempt = build_attempt(d.seen.release, base, adapter.id)
+    stopped = d.backend_rejection(artifact.id) if artifact and built else d.rejection(Step.BUILDING, attempt)
     if stopped:
         _stay_with_what_serves(d, adapter)
         return
     if not _adapter_is_live(d, adapter):
         return
     if not built:
-        _build(d, build, inputs)
-    elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation, adapter):
+        _build(d, build, inputs, attempt)
+    elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation):
         begin_switch(d, artifact_backend(artifact.id), Reason.PROMOTED)
 
 
@@ -233,27 +234,30 @@ def _imported(d: Draft, inputs: str, result: ImportResult) -> AdapterStatus:
 # -- build
 
 
-def _build(d: Draft, build: Build, inputs: str) -> None:
-    job = d.seen.job(JobKind.BUILD, inputs)
+def _build(d: Draft, build: Build, inputs: str, attempt: str) -> None:
+    """A job for an older attempt is left alone: the store lets one of them work, and the other finds the artifact."""
+    job = d.seen.job(JobKind.BUILD, attempt)
     if job is not None and isinstance(job.result, BuildResult):
         d.update(artifact=_built(d, build, inputs, job.result))
         d.rest()
         advance(d)
         return
     problem = _failure(job, Reason.BUILD_FAILED)
-    if problem is None and _wait(d, Step.BUILDING, parse_duration(build.deadline), inputs):
+    if problem is None and _wait(d, Step.BUILDING, parse_duration(build.deadline), attempt):
         problem = Problem(Reason.BUILD_DEADLINE_EXCEEDED, f"the build did not end within {build.deadline}")
     if problem is not None:
-        d.reject(Step.BUILDING, inputs, problem.reason, problem.message)
+        d.reject(Step.BUILDING, attempt, problem.reason, problem.message)
         d.rest()
         return
-    _run(d, JobKind.BUILD, inputs, job)
+    _run(d, JobKind.BUILD, attempt, job)
 
 
 def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> ArtifactStatus:
     known = d.status.artifact
-    same = known is not None and known.id == result.artifact_id
-    fresh = ArtifactStatus(
+    if known is not None and (known.id, known.digest) == (result.artifact_id, result.digest):
+        made = {"inputs": inputs, "name": result.name, "path": result.path, "reused": result.reused}
+        return known.model_copy(update=made)  # with what was measured of these very files
+    return ArtifactStatus(
         id=result.artifact_id,
         inputs=inputs,
         name=result.name,
@@ -265,10 +269,6 @@ def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> Artifact
         quantized=build.quantization.method is not QuantizationMethod.NONE,
         provenance=dict(result.provenance),
     )
-    if not same or known is None:
-        return fresh
-    made = {"name": result.name, "path": result.path, "digest": result.digest, "size_bytes": result.size_bytes}
-    return known.model_copy(update={"inputs": inputs, "reused": result.reused, **made})
 
 
 # -- start and validate
@@ -294,9 +294,9 @@ def _start(d: Draft, artifact: ArtifactStatus) -> bool:
     return False
 
 
-def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation, adapter: Backend) -> bool:
+def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation) -> bool:
     """Is there a verdict Pass for this artifact and this validation?"""
-    inputs = validate_inputs(d.seen.release, artifact.id)
+    inputs = validate_inputs(d.seen.release, artifact)
     if artifact.validation_inputs == inputs and artifact.verdict == Verdict.PASS:
         return True
     job = d.seen.job(JobKind.VALIDATE, inputs)
@@ -316,8 +316,6 @@ def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation, adapte
         )
         d.rest()
         return False
-    if job is None:
-        d.do(EnsureAdapterService("the validation asks the adapter through a Service of its own", adapter.id))
     _run(d, JobKind.VALIDATE, inputs, job)
     return False
 

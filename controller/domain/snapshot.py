@@ -176,7 +176,6 @@ class MergedFacts:
     port: int  # of vLLM in its pods
     available: int = 0
     pods: tuple[PodFacts, ...] = ()
-    unavailable_since: datetime | None = None  # from its Available condition
     counters: Counters | None = None  # only read while it is observed; None: not readable
     trouble: str = ""  # why its pods do not start, in the kubelet's words
 

@@ -34,6 +34,7 @@ def begin_switch(d: Draft, target: Backend, reason: Reason) -> None:
 
 def move_traffic(d: Draft) -> None:
     """Carry on with whatever the traffic is doing."""
+    _note_absence(d)
     if d.step is Step.SWITCHING:
         _switch(d)
     elif d.step is Step.OBSERVING:
@@ -257,6 +258,20 @@ def _end_observation(d: Draft, target: Backend, observe: Observe) -> None:
         d.rest()
 
 
+def _note_absence(d: Draft) -> None:
+    """Write down since when an artifact that serves does not answer, and forget it when it does.
+
+    No condition says that: Available is False with the first of two replicas that is lost, and True for none at all;
+    and a pod that takes the place of a dead one begins anew.
+    """
+    serving = d.status.serving
+    if serving is None or serving.backend.kind is BackendKind.ADAPTER:
+        return
+    since = None if can_answer(d.seen, serving.backend) else serving.unavailable_since or d.now
+    if since != serving.unavailable_since:
+        d.update(serving=serving.model_copy(update={"unavailable_since": since}))
+
+
 def _watch_what_serves(d: Draft) -> None:
     """Outside of a switch: keep the route where it should be, and go back when an artifact stays away."""
     served = d.served
@@ -267,18 +282,19 @@ def _watch_what_serves(d: Draft) -> None:
         return
     if served.kind is BackendKind.ADAPTER:
         return
-    merged = d.seen.merged_for(served.id)
     if not usable_pods(d.seen):  # there is nowhere to go back to (a base that was scaled to zero)
         if d.seen.base is not None:
             ensure_merged(d, served.id, d.seen.root_for(served))
         return
-    since = merged.unavailable_since if merged else None
-    if merged is not None and since is None:
+    if d.seen.merged_for(served.id) is None:
+        _give_up_on(d, served, Reason.BACKEND_UNAVAILABLE, "the Deployment of the merged model is gone")
         return
-    if since is not None and d.now < since + UNAVAILABLE_GRACE:
-        d.wake_at(since + UNAVAILABLE_GRACE)
-        return
-    _give_up_on(d, served, Reason.BACKEND_UNAVAILABLE, "no pod of the merged model has been available for 30 s")
+    since = d.status.serving.unavailable_since if d.status.serving else None
+    ends = (since or d.now) + UNAVAILABLE_GRACE
+    if d.now < ends:
+        d.wake_at(ends)
+    else:
+        _give_up_on(d, served, Reason.BACKEND_UNAVAILABLE, "no pod of the merged model has been available for 30 s")
 
 
 def _wake_at_deadline(d: Draft) -> None:

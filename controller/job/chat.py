@@ -66,19 +66,24 @@ class Chat:
         self._client.close()
 
     def must_serve(self) -> None:
-        """Raises TransientError unless the server answers and lists the model."""
-        model = self.endpoint.model
+        """Raises TransientError unless the server answers and lists the model, from where it has to be."""
+        model, root = self.endpoint.model, self.endpoint.root
         try:
             answer = self._retried(lambda: self._client.get("/v1/models"))
             answer.raise_for_status()
-            models = [m["id"] for m in answer.json()["data"]]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as e:
+            models = {m["id"]: m.get("root") for m in answer.json()["data"]}
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise TransientError(
                 f"{self.endpoint.url} does not answer: {e or type(e).__name__}", reason=Reason.ENDPOINT_UNREACHABLE
             ) from e
         if model not in models:
             raise TransientError(
                 f"{self.endpoint.url} does not serve {model!r}, but {', '.join(map(str, models))}",
+                reason=Reason.MODEL_NOT_SERVED,
+            )
+        if root is not None and models[model] != root:
+            raise TransientError(
+                f"{self.endpoint.url} serves {model!r} from {models[model]}, not from {root}",
                 reason=Reason.MODEL_NOT_SERVED,
             )
 

@@ -139,10 +139,14 @@ class BuildContract(Document):
 
 
 class Endpoint(Document):
-    """An OpenAI-compatible server (`url` without /v1) and the model name to ask for."""
+    """An OpenAI-compatible server (`url` without /v1) and the model name to ask for.
+
+    `root` is the directory that it must serve the model from, as its /v1/models says; None: whatever it serves.
+    """
 
     url: Url
     model: str = Field(min_length=1)
+    root: str | None = None
 
 
 class Suite(Document):

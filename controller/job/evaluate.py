@@ -57,6 +57,8 @@ def run_evaluate(
         if contract.benchmark is not None:
             prompts = [(example, suite.max_tokens) for suite, examples in suites for example in examples]
             timed = benchmark(contract.benchmark, prompts, reference, candidate, progress, clock)
+        for chat in (reference, candidate):  # a Service that was pointed elsewhere meanwhile: whose scores are these?
+            chat.must_serve()
     result = EvaluateResult(suites=results, benchmark=timed)
     if statement is not None:
         progress.stage("publish", unit="items")

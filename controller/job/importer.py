@@ -47,7 +47,8 @@ def run_import(contract: ImportContract, progress: Progress, downloader: Downloa
     An adapter that is in the store already is checked again, since the base or its limits may have changed.
     """
     store = Store(Path(contract.store))
-    name = f"import-{contract.adapter.name}-{contract.release.namespace}-{contract.release.name}"
+    one, whose = contract.adapter, contract.release
+    name = f"import-{one.name}-{one.version}-{whose.namespace}-{whose.name}"
     with store.working(name) as work:
         try:
             copy = work / "adapter"

@@ -42,11 +42,10 @@ class Reason(StrEnum):
     EMPTY_SUITE = "EmptySuite"  # a suite without examples proves nothing
     INVALID_SUITE = "InvalidSuite"  # a line without messages or without an expected answer
     ENDPOINT_UNREACHABLE = "EndpointUnreachable"  # no answer from one of the two servers (Transient)
-    MODEL_NOT_SERVED = "ModelNotServed"  # one of the two servers does not list the model (Transient)
+    MODEL_NOT_SERVED = "ModelNotServed"  # one of the two servers serves something else (Transient)
 
     # The store and the job itself.
     STORE_CORRUPTED = "StoreCorrupted"  # a published directory was changed by somebody
-    ALREADY_RUNNING = "AlreadyRunning"  # another job works on the same thing (Transient)
     DISK_FULL = "DiskFull"  # a write failed for lack of space (Transient)
     STORAGE_ERROR = "StorageError"  # a read or write failed (Transient)
     OUT_OF_MEMORY = "OutOfMemory"  # an allocation failed (Transient)

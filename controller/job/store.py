@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from controller.errors import PermanentError, TransientError
+from controller.errors import PermanentError
 from controller.job.reasons import Reason
 
+log = logging.getLogger("adapterrelease.job")
 BLOCK = 8 << 20
+ASK_AGAIN_SECONDS = 1.0
 Advance = Callable[[int], None]
 
 
@@ -49,7 +54,7 @@ class Store:
 
     @contextmanager
     def working(self, name: str) -> Iterator[Path]:
-        """The work directory `name`, for this process alone. Raises TransientError if another job has it.
+        """The work directory `name`, for this process alone. Waits as long as another job has it.
 
         The kernel drops the lock with its process, so a killed job leaves nothing to take over. What the
         directory holds is kept: clear it, or go on with it.
@@ -57,20 +62,40 @@ class Store:
         work = self.work(name)
         make_directory(work.parent)
         with work.with_name(f"{work.name}.lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
-                raise TransientError(f"another job is working in {work}", reason=Reason.ALREADY_RUNNING) from e
+            _wait_for(lock, work)
             make_directory(work)
             yield work
 
     def sweep(self, before: float) -> None:
         """Removes work that nobody has touched since `before` (Unix time): its job will not come back."""
-        for lock in sorted((self.root / ".work").glob("*.lock")):
-            work = lock.with_suffix("")
+        for path in sorted((self.root / ".work").glob("*.lock")):
+            work = path.with_suffix("")
             if work.is_dir() and work.stat().st_mtime < before:
-                with suppress(TransientError), self.working(work.name):
-                    remove_directory(work)
+                with path.open("a") as lock:
+                    if _takes(lock):
+                        remove_directory(work)
+
+
+def _wait_for(lock: IO[str], work: Path) -> None:
+    """Takes the lock. The wait has no end of its own: the Job's activeDeadlineSeconds does that, by SIGTERM.
+
+    Asks again and again: in a flock that blocks, a SIGTERM that comes just before it is not noticed before its end.
+    """
+    if _takes(lock):
+        return
+    log.info("another job is working in %s: waiting for it to end", work)
+    while not _takes(lock):
+        time.sleep(ASK_AGAIN_SECONDS)
+    log.info("%s is free: going on", work)
+
+
+def _takes(lock: IO[str]) -> bool:
+    """Is the lock ours now? It is until the file is closed."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def make_directory(path: Path) -> None:

@@ -38,7 +38,6 @@ class Actor:
             actions.AddFinalizer: objects.add_finalizer,
             actions.RemoveFinalizer: objects.remove_finalizer,
             actions.EnsureJob: objects.ensure_job,
-            actions.EnsureAdapterService: objects.ensure_adapter_service,
             actions.EnsureMerged: objects.ensure_merged,
             actions.DeleteMerged: objects.delete_merged,
             actions.SwitchRoute: objects.switch_route,

@@ -13,7 +13,6 @@ from controller.api.v1alpha1 import ARTIFACT_LABEL, FINALIZER, RELEASE_LABEL
 from controller.domain.actions import (
     AddFinalizer,
     DeleteMerged,
-    EnsureAdapterService,
     EnsureJob,
     EnsureMerged,
     RemoveFinalizer,
@@ -69,9 +68,8 @@ class ObjectActions:
 
     def ensure_job(self, action: EnsureJob, turn: Turn) -> None:
         """The Job, then the contract that goes with it: its pod waits for that."""
-        artifact = turn.snapshot.release.status.artifact
-        if action.kind is JobKind.VALIDATE and artifact is not None:
-            self._point(turn, preview_service(turn.snapshot, artifact.id, turn.port_of(artifact_backend(artifact.id))))
+        if action.kind is JobKind.VALIDATE:
+            self._point_at_what_is_compared(turn)
         contract = contract_map(action.kind, action.inputs, turn.snapshot, turn.base)
         wanted = job(action.kind, action.inputs, turn.snapshot, turn.base, self._job_image, self._job_service_account)
         made = self._create(turn, JOBS, wanted)
@@ -79,9 +77,6 @@ class ObjectActions:
             self._delete(JOBS, turn, made["metadata"]["name"], made["metadata"]["uid"])
         else:
             self._create(turn, CONFIGMAPS, owned_by_job(contract, made))
-
-    def ensure_adapter_service(self, action: EnsureAdapterService, turn: Turn) -> None:
-        self._point(turn, adapter_service(turn.snapshot, action.digest, turn.base.port))
 
     def ensure_merged(self, action: EnsureMerged, turn: Turn) -> None:
         """Once made it is not changed again: a new base template must not restart what serves."""
@@ -106,6 +101,13 @@ class ObjectActions:
             what = "base pod with the adapter" if action.backend.kind is BackendKind.ADAPTER else "merged pod"
             raise TargetNotReady(f"no {what} is ready: the route stays where it is")
         self._point(turn, wanted)
+
+    def _point_at_what_is_compared(self, turn: Turn) -> None:
+        """The two Services that a validation asks. Nobody does it later: once its job is there, it has begun."""
+        if (artifact := turn.snapshot.release.status.artifact) is None:
+            return  # contract_map says so
+        self._point(turn, adapter_service(turn.snapshot, artifact.adapter_digest, turn.base.port))
+        self._point(turn, preview_service(turn.snapshot, artifact.id, turn.port_of(artifact_backend(artifact.id))))
 
     def _set_finalizers(self, turn: Turn, finalizers: list[str]) -> None:
         patch = {"metadata": {"resourceVersion": turn.resource_version, "finalizers": finalizers}}

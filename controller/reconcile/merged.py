@@ -1,4 +1,4 @@
-"""Facts about a merged Deployment: its pods, since when it is away and why, its counters."""
+"""Facts about a merged Deployment: its pods, why they do not start, its counters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from controller.api.status import Counters
 from controller.domain.snapshot import BaseFacts, MergedFacts, PodFacts
 from controller.engine.metrics import RequestCounters
 from controller.reconcile.objects.metadata import ARTIFACT_ANNOTATION
-from controller.reconcile.pods import condition, condition_of, parse_time, trouble_of
+from controller.reconcile.pods import condition, condition_of, trouble_of
 
 Json = Mapping[str, Any]
 
@@ -21,8 +21,6 @@ def merged_facts(
 ) -> MergedFacts:
     """`server` is what the Deployment's own pod template says; `facts` are of `pods`, in the same order."""
     meta, status = deployment["metadata"], deployment.get("status") or {}
-    away = condition_of(deployment, "Available")
-    since = away.get("lastTransitionTime") if away and away.get("status") == "False" else None
     replicas = deployment["spec"].get("replicas")
     return MergedFacts(
         name=meta["name"],
@@ -33,7 +31,6 @@ def merged_facts(
         port=server.port,
         available=int(status.get("availableReplicas") or 0),
         pods=tuple(facts),
-        unavailable_since=parse_time(since) if since else None,
         counters=counters,
         trouble=_trouble(deployment, pods),
     )

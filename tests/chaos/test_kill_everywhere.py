@@ -37,7 +37,6 @@ WRITES = {
     "SwitchRoute",
     "EnsureJob build",
     "EnsureMerged",
-    "EnsureAdapterService",
     "EnsureJob validate",
     "RemoveLabel",
     "UnloadAdapter",

@@ -91,7 +91,9 @@ def refused_import(reason: str) -> Plan:
 def dropped_score() -> Plan:
     made = remembering(release().stable(), serving(BackendKind.ADAPTER)).build()
     result = EvaluateResult(suites=(SuiteResult("support", 100, adapter=0.97, artifact=0.60),), speedup=1.5)
-    job = JobFacts(JobKind.VALIDATE, "validate", validate_inputs(made, A1), JobState.SUCCEEDED, result=result)
+    assert made.status.artifact is not None
+    inputs = validate_inputs(made, made.status.artifact)
+    job = JobFacts(JobKind.VALIDATE, "validate", inputs, JobState.SUCCEEDED, result=result)
     up = candidate(PodFacts("merged-0", "uid", ready=True))
     return plan(Snapshot(made, base(), (ON_BASE,), jobs=(job,), merged=(up,), route=TO_ADAPTER), T0)
 

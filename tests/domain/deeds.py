@@ -15,7 +15,7 @@ from controller.api.status import AdapterReleaseStatus, Backend, BackendKind, Re
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import RETRY_ANNOTATION
 from controller.domain import actions as act
-from controller.domain.inputs import build_inputs, spec_inputs
+from controller.domain.inputs import build_attempt, build_inputs, spec_inputs
 from controller.domain.snapshot import JobFacts, JobState, LoadFailure, PodFacts, Snapshot, artifact_label, hex_of
 from tests.domain.world import ARTIFACT, ROUTE, BasePod, Broken, Job, Merged, World
 
@@ -58,7 +58,7 @@ def _check_memory(world: World, old: AdapterReleaseStatus, new: AdapterReleaseSt
             _check_cause(world, old, rejected)
     if old.serving is not None and new.serving is None:
         raise Broken("1: what serves was forgotten")
-    if new.serving != old.serving and new.serving is not None:
+    if new.serving is not None and (old.serving is None or new.serving.revision != old.serving.revision):
         if not world.was_proven(new.serving.backend):
             raise Broken(f"1: {new.serving.backend} is said to serve, but never answered")
         if world.answers_wrong or not _endpoints_are_of(world, new.serving.backend):
@@ -138,17 +138,25 @@ def _ensure_job(world: World, action: act.EnsureJob, seen: Snapshot) -> None:
     if key in world.jobs:
         return
     status = seen.release.status
-    if action.kind is act.JobKind.BUILD and status.artifact and status.artifact.inputs == action.inputs:
+    if action.kind is act.JobKind.BUILD and status.artifact and status.artifact.inputs == _build_inputs(seen):
         raise Broken("8: what is built is built again")
     if action.kind is act.JobKind.BUILD and status.adapter is not None:
         build, retry = seen.release.spec.build, seen.release.metadata.annotations.get(RETRY_ANNOTATION, "")
         made_of = f"{status.adapter.digest} {build!r} {retry}"
         if world.builds.setdefault(made_of, action.inputs) != action.inputs:
             raise Broken("8: the same is built again under another name")
+    compared = status.artifact.adapter_digest if status.artifact else None
+    if action.kind is act.JobKind.VALIDATE and compared not in world.proven_adapters:
+        raise Broken("2: an artifact is to be compared with an adapter that never answered")
     world.started[key] = world.started.get(key, 0) + 1
     name = f"{action.kind}-{action.inputs[:8]}"
     facts = JobFacts(action.kind, name, action.inputs, JobState.ACTIVE)
     world.jobs[key] = Job(action.kind, action.inputs, _about(action, seen), facts)
+
+
+def _build_inputs(seen: Snapshot) -> str | None:
+    adapter = seen.release.status.adapter
+    return build_inputs(seen.release, seen.base, adapter.digest) if seen.base and adapter else None
 
 
 def _about(action: act.EnsureJob, seen: Snapshot) -> str:
@@ -156,7 +164,7 @@ def _about(action: act.EnsureJob, seen: Snapshot) -> str:
     if action.kind is act.JobKind.IMPORT:
         return seen.release.spec.adapters[0].version
     if action.kind is act.JobKind.BUILD and status.adapter is not None and seen.base is not None:
-        if build_inputs(seen.release, seen.base, status.adapter.digest) != action.inputs:
+        if build_attempt(seen.release, seen.base, status.adapter.digest) != action.inputs:
             raise Broken("8: a build for other inputs than the status says")
         return status.adapter.digest
     return status.artifact.id if status.artifact else ""
@@ -265,7 +273,7 @@ def _ensure_merged(world: World, action: act.EnsureMerged, seen: Snapshot) -> No
         if not served:
             raise Broken("5: a rejected artifact is tried again")
     world.counter += 1
-    world.merged[action.artifact_id] = Merged(action.artifact_id, f"m{world.counter}", gone_since=world.now)
+    world.merged[action.artifact_id] = Merged(action.artifact_id, f"m{world.counter}")
 
 
 def _delete_merged(world: World, action: act.DeleteMerged, seen: Snapshot) -> None:
@@ -331,11 +339,6 @@ def _remove_finalizer(world: World, action: act.RemoveFinalizer, seen: Snapshot)
     world.finalizer = False
 
 
-def _ensure_adapter_service(world: World, action: act.EnsureAdapterService, seen: Snapshot) -> None:
-    if action.digest not in world.proven_adapters:
-        raise Broken("2: an artifact is to be compared with an adapter that never answered")
-
-
 _DEEDS: dict[type[act.Action], Callable[[World, Any, Snapshot], None]] = {
     act.AddFinalizer: _add_finalizer,
     act.RemoveFinalizer: _remove_finalizer,
@@ -346,7 +349,6 @@ _DEEDS: dict[type[act.Action], Callable[[World, Any, Snapshot], None]] = {
     act.ProbeAndLabel: _probe_and_label,
     act.RemoveLabel: _remove_label,
     act.UnloadAdapter: _unload_adapter,
-    act.EnsureAdapterService: _ensure_adapter_service,
     act.EnsureMerged: _ensure_merged,
     act.DeleteMerged: _delete_merged,
     act.SwitchRoute: _switch_route,

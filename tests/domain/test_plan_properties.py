@@ -17,13 +17,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from controller.api.reasons import Reason
 from controller.api.status import BackendKind, Step
 from controller.domain.snapshot import JobState, Problem, hex_of
-from tests.builders import VALIDATION
+from controller.domain.traffic import UNAVAILABLE_GRACE
+from tests.builders import BUILD, VALIDATION
 from tests.domain.turns import Controller, come_to_rest, quiet, settle, until
 from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
 
 OUTCOMES = ["bad", "nan", "errors", "fails", "empty", "no result", "good", "good"]
+EDITS = ["retry a", "retry b", "memory", "history", "validation", "observation"]
 POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace", "full"]
-MERGED_CHANGES = ["up", "up", "down", "restarted", "errors", "slow", "requests", "deleted", "unreadable"]
+MERGED_CHANGES = ["up", "up", "down", "restarted", "errors", "slow", "requests", "deleted", "unreadable", "none"]
 BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing"]
 
 
@@ -111,6 +113,19 @@ class Life(RuleBasedStateMachine):
             ends.append(Step.STARTING)
         if rollout.step in ends and rollout.deadline is not None and self.world.now >= rollout.deadline:
             raise Broken(f"6: {rollout.step} goes on although its time is over")
+        self._no_artifact_is_waited_for_in_vain(rollout.step)
+
+    def _no_artifact_is_waited_for_in_vain(self, step: Step) -> None:
+        serving, world = self.world.status.serving, self.world
+        moving = step in (Step.SWITCHING, Step.ROLLING_BACK)
+        if serving is None or serving.backend.kind is BackendKind.ADAPTER or moving:
+            return
+        answers = bool(world.routed_pods(world.snapshot().selector_for(serving.backend)))
+        if answers or not any(pod.up for pod in world.pods.values()):  # else there is nowhere to go back to
+            return
+        since = serving.unavailable_since
+        if since is None or world.now >= since + UNAVAILABLE_GRACE:
+            raise Broken("6: what serves does not answer, and nothing comes of it")
 
     # -- the users
     @rule()
@@ -131,7 +146,7 @@ class Life(RuleBasedStateMachine):
         revision = data.draw(st.sampled_from([None, *known, 99]))
         self.world.edit(rollback=None if revision is None else {"revision": revision})
 
-    @rule(what=st.sampled_from(["retry a", "retry b", "history", "validation", "observation"]), limit=st.integers(1, 3))
+    @rule(what=st.sampled_from(EDITS), limit=st.integers(1, 3))
     def user_changes_something_else(self, what: str, limit: int) -> None:
         spec = self.world.builder.wire["spec"]
         if what.startswith("retry"):
@@ -139,6 +154,9 @@ class Life(RuleBasedStateMachine):
         elif what == "validation":
             suite = VALIDATION["suites"][0] | {"minScore": f"0.{limit}"}
             self.world.edit(validation={"suites": [suite]})
+        elif what == "memory" and "build" in spec:
+            job = {"name": "job", "resources": {"limits": {"memory": f"{limit}Gi"}}}
+            self.world.edit(build=BUILD | {"podTemplate": {"spec": {"containers": [job]}}})
         elif what == "history":
             self.world.edit(rollout=spec["rollout"] | {"revisionHistoryLimit": limit})
         else:
@@ -199,8 +217,11 @@ class Life(RuleBasedStateMachine):
         artifact_id = data.draw(st.sampled_from(sorted(self.world.merged)))
         merged = self.world.merged[artifact_id]
         if what in ("up", "down"):
+            self.world.scale(artifact_id, 1)
             self.world.merged_goes(artifact_id, available=what == "up")
             merged.never_starts = what == "down"
+        elif what == "none":
+            self.world.scale(artifact_id, 0)
         elif what == "restarted":
             merged.container += 1
         elif what == "deleted":

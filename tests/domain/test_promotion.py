@@ -9,7 +9,7 @@ import pytest
 from controller.api.reasons import Reason
 from controller.api.status import Step
 from controller.domain.snapshot import JobKind, hex_of
-from tests.builders import adapter, artifact
+from tests.builders import BUILD, adapter, artifact
 from tests.domain.lives import M1, M2, V1, V2, in_step, labels, observing, promoted, serving_v1, steps_of
 from tests.domain.turns import run, settle, until
 from tests.domain.world import ROUTE, World
@@ -183,6 +183,72 @@ def test_a_build_that_fails_is_remembered_and_the_adapter_goes_on_serving() -> N
     assert world.served == adapter(V1) and world.answering()
     assert world.reason("ArtifactBuilt") == ("False", "Broken")
     assert world.reason("Ready") == ("False", "Broken")
+
+
+ELSEWHERE = BUILD | {"merge": {"device": "cpu"}}  # another build job, whose artifact has the same id
+
+
+def test_other_files_of_the_same_artifact_are_validated_before_they_get_traffic() -> None:
+    """Its directory was deleted in the store; what quantization makes again need not be the same."""
+    world = settle(promoted().edit(stage="Experimental"), 50)
+    world.bits += 1
+    until(world.edit(stage="Stable", build=ELSEWHERE), in_step(Step.VALIDATING))
+    artifact_status = world.status.artifact
+    assert artifact_status is not None
+    assert (artifact_status.id, artifact_status.verdict, artifact_status.scores) == (M1, "", [])
+    settle(world, 40, finish="bad")
+    assert world.served == adapter(V1)
+    assert world.reason("Validated") == ("False", "ValidationFailed")
+
+
+def test_the_same_files_of_the_same_artifact_keep_what_was_measured_of_them() -> None:
+    world = promoted()
+    before = world.status.artifact
+    settle(world.edit(build=ELSEWHERE), 20)
+    after = world.status.artifact
+    assert before is not None and after is not None and after.inputs != before.inputs
+    assert (after.verdict, after.scores, after.speedup) == (before.verdict, before.scores, before.speedup)
+    assert world.reason("Ready") == ("True", "Serving")
+
+
+def give_more_memory(world: World) -> World:
+    """What the message of a build that was OOMKilled says to do."""
+    job = {"name": "job", "resources": {"limits": {"memory": "64Gi"}}}
+    return world.edit(build=BUILD | {"podTemplate": {"spec": {"containers": [job]}}})
+
+
+def test_a_build_that_failed_is_tried_again_when_it_gets_more_memory() -> None:
+    world = settle(serving_v1().promote(), 30, finish="fails")
+    assert world.reason("ArtifactBuilt") == ("False", "Broken")
+    settle(give_more_memory(world), 90)
+    assert world.served == artifact(M1)
+    assert world.reason("Promoted") == ("True", "Promoted")
+    assert len([kind for kind, _ in world.started if kind is JobKind.BUILD]) == 2
+
+
+def test_a_build_job_that_waits_for_a_node_is_replaced_when_its_pod_template_changes() -> None:
+    world = until(serving_v1().promote(), in_step(Step.BUILDING), slow=True)
+    settle(world, 3, slow=True)
+    settle(give_more_memory(world), 3, slow=True)
+    (old, new) = [key for key in world.jobs if key[0] is JobKind.BUILD]
+    assert world.status.rollout.inputs == new[1] != old[1]
+    world.end_job(new, "good")
+    settle(world, 90)
+    assert world.served == artifact(M1)
+
+
+def test_an_artifact_that_is_built_is_not_built_again_for_another_pod_template() -> None:
+    world = settle(serving_v1().promote(), 30, finish="fails")
+    first = world.builder.wire["spec"]["build"]
+    settle(give_more_memory(world), 90)
+    settle(world.edit(build=first), 90)
+    assert world.served == artifact(M1), "that this was too little for the build says nothing about the artifact"
+    assert world.reason("ArtifactBuilt") == ("True", "Built")
+    assert world.reason("Ready") == ("True", "Serving")
+    settle(world.edit(stage="Experimental"), 50)
+    settle(world.edit(stage="Stable"), 90)
+    assert world.served == artifact(M1)
+    assert len([kind for kind, _ in world.started if kind is JobKind.BUILD]) == 2
 
 
 def test_a_candidate_that_is_never_ready_is_rejected_at_its_deadline() -> None:

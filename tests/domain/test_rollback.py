@@ -10,8 +10,8 @@ from controller.domain import actions as act
 from controller.domain.snapshot import hex_of
 from tests.builders import adapter, artifact
 from tests.domain.lives import M1, M2, V1, V2, break_it, in_step, observing, promoted, serving_v1
-from tests.domain.turns import run, settle, until
-from tests.domain.world import World
+from tests.domain.turns import quiet, run, settle, until
+from tests.domain.world import ROUTE, World
 
 # -- rollback by itself
 
@@ -133,15 +133,64 @@ def test_an_artifact_that_comes_back_in_time_keeps_the_route() -> None:
     assert world.served == artifact(M1) and world.status.rollout.rejected == []
 
 
-def test_an_artifact_that_dies_after_the_adapter_was_unloaded_waits_for_the_adapter() -> None:
+def test_an_artifact_that_is_away_again_has_its_30_seconds_again() -> None:
+    world = promoted()
+    for _ in range(3):
+        world.merged_goes(M1, available=False)
+        world.merged[M1].never_starts = True
+        settle(world, 20)
+        world.merged[M1].never_starts = False
+        world.merged_goes(M1, available=True)
+        settle(world, 2)
+    assert world.served == artifact(M1) and world.status.rollout.rejected == []
+    assert world.status.serving is not None and world.status.serving.unavailable_since is None
+
+
+def test_an_artifact_that_was_scaled_to_zero_is_given_up_after_30_seconds() -> None:
+    """Kubernetes calls a Deployment of no replicas available."""
+    world = promoted()
+    world.scale(M1, 0)
+    settle(world, 25)
+    assert world.served == artifact(M1)
+    settle(world, 10)
+    assert world.served == adapter(V1) and world.answering()
+    quiet(world)
+
+
+def test_the_adapter_stays_while_an_artifact_that_was_scaled_to_zero_does_not_answer() -> None:
+    world = promoted()
+    assert world.status.serving is not None and world.status.serving.settle_at is not None
+    world.pass_time((world.status.serving.settle_at - world.now).total_seconds() - 10)
+    world.scale(M1, 0)
+    settle(world, 25)
+    assert all(ROUTE in pod.adapters for pod in world.pods.values())
+    settle(world, 15)
+    assert world.served == adapter(V1) and world.answering()
+
+
+def test_an_artifact_that_dies_after_the_adapter_was_unloaded_has_it_loaded_again_meanwhile() -> None:
+    world = promoted()
+    settle(world.pass_time(3600), 15)
+    assert not any(ROUTE in pod.adapters for pod in world.pods.values())
+    world.merged_goes(M1, available=False)
+    world.merged[M1].never_starts = True
+    settle(world, 10)
+    assert world.served == artifact(M1)
+    assert all(ROUTE in pod.adapters for pod in world.pods.values())
+    settle(world, 30)
+    assert world.served == adapter(V1) and world.answering()
+
+
+def test_an_artifact_that_comes_back_after_the_rollback_window_serves_alone_again() -> None:
     world = promoted()
     settle(world.pass_time(3600), 15)
     world.merged_goes(M1, available=False)
     world.merged[M1].never_starts = True
-    until(world, in_step(Step.ROLLING_BACK))
-    assert world.reason("Degraded") == ("True", "NoBackendToRollBackTo")
     settle(world, 10)
-    assert world.served == adapter(V1) and world.answering()
+    world.merged[M1].never_starts = False
+    settle(world, 30)
+    assert world.served == artifact(M1) and world.answering()
+    assert not any(ROUTE in pod.adapters for pod in world.pods.values())
 
 
 def test_a_merged_deployment_that_somebody_deleted_goes_back_to_the_adapter() -> None:

@@ -96,7 +96,7 @@ def run(world: World, rounds: int = 60, tick: float = 1.0, finish: str = "good",
             if job.facts.state is JobState.ACTIVE and not slow:
                 world.end_job(key, finish)
         for merged in world.merged.values():
-            merged.available = not merged.never_starts
+            merged.available = merged.replicas > 0 and not merged.never_starts
             merged.requests += 10
         world.pass_time(tick)
 

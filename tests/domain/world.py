@@ -78,7 +78,7 @@ class Merged:
     artifact_id: str
     uid: str
     available: bool = False
-    gone_since: datetime | None = None
+    replicas: int = 1
     container: int = 0
     requests: int = 0
     errors: int = 0
@@ -120,6 +120,7 @@ class World:
         self.services_taken: set[str] = set()
         self.rivals: tuple[str, ...] = ()
         self.latency: float | None = 0.1  # what the next validation measures at the adapter
+        self.bits = 0  # other files come out of the next build of the same inputs
         # what the invariants are about
         self.started: dict[tuple[JobKind, str], int] = {}
         self.builds: dict[str, str] = {}  # what a build is made of -> its inputs
@@ -263,12 +264,11 @@ class World:
             name=f"support-bot-merged-{m.artifact_id[7:15]}",
             uid=m.uid,
             artifact_id=m.artifact_id,
-            replicas=1,
+            replicas=m.replicas,
             root=f"/store/artifacts/{hex_of(m.artifact_id)}",
             port=8000,
             available=int(m.available),
-            pods=(pod,),
-            unavailable_since=None if m.available else m.gone_since,
+            pods=(pod,) if m.replicas else (),
             counters=counters if m.available and not m.unreadable else None,
             trouble=m.trouble,
         )
@@ -311,7 +311,8 @@ class World:
             return ImportResult(digest, f"/store/adapters/finetune/{hex_of(digest)}", rank=8)
         if job.kind is JobKind.BUILD:
             artifact_id = digest_of("artifact", job.about)
-            return BuildResult(artifact_id, f"/store/artifacts/{hex_of(artifact_id)}", name="merged-tiny-llama")
+            path, digest = f"/store/artifacts/{hex_of(artifact_id)}", digest_of("files", job.about, str(self.bits))
+            return BuildResult(artifact_id, path, name="merged-tiny-llama", digest=digest)
         return self._scores(job.about, outcome)
 
     def _scores(self, artifact_id: str, outcome: str) -> EvaluateResult:
@@ -331,10 +332,12 @@ class World:
         pod.container += 1
 
     def merged_goes(self, artifact_id: str, available: bool) -> None:
+        self.merged[artifact_id].available = available
+
+    def scale(self, artifact_id: str, replicas: int) -> None:
+        """kubectl scale deployment, or an autoscaler."""
         merged = self.merged[artifact_id]
-        if merged.available and not available:
-            merged.gone_since = self.now
-        merged.available = available
+        merged.replicas, merged.available = replicas, merged.available and replicas > 0
 
     def add_pod(self) -> BasePod:
         self.counter += 1
@@ -368,7 +371,7 @@ class World:
         while len(self.pods) < (2 if self.slots == 1 else 1):  # one pod with one slot can never be updated
             self.add_pod()
         for merged in self.merged.values():
-            merged.available, merged.gone_since, merged.never_starts, merged.unreadable = True, None, False, False
+            merged.replicas, merged.available, merged.never_starts, merged.unreadable = 1, True, False, False
         self.let_endpoints_catch_up()
         self.answers_wrong, self.services_taken, self.rivals = False, set(), ()
 

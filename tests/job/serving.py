@@ -91,8 +91,8 @@ def certificate(directory: Path) -> Path:
 class FakeModel:
     """A chat model: `answers` maps the last message to the answer, or to an HTTP status."""
 
-    def __init__(self, model: str, answers: Callable[[str], str | int], tokens: int = 4) -> None:
-        self.model, self.answers, self.tokens = model, answers, tokens
+    def __init__(self, model: str, answers: Callable[[str], str | int], tokens: int = 4, root: str = "/m") -> None:
+        self.model, self.answers, self.tokens, self.root = model, answers, tokens, root
         self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self._lock = threading.Lock()
@@ -102,7 +102,7 @@ class FakeModel:
     def __call__(self, request: BaseHTTPRequestHandler, body: bytes) -> Answer:
         self.keys.add(request.headers.get("Authorization"))
         if request.path == "/v1/models":
-            return 200, {}, json.dumps({"data": [{"id": self.model}]}).encode()
+            return 200, {}, json.dumps({"data": [{"id": self.model, "root": self.root}]}).encode()
         document = json.loads(body)
         with self._lock:
             self.requests.append(document)

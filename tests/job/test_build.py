@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller.errors import PermanentError, TransientError
+from controller.errors import PermanentError
 from controller.job import merge, preflight
 from controller.job.base import read_base
 from controller.job.build import run_build
@@ -22,6 +23,7 @@ from controller.job.progress import Progress
 from controller.job.store import Store, digest_of, directory_digests
 from controller.job.summary import BuildResult
 from tests.job import tiny_models
+from tests.job.waiting import result_after
 
 NOW = "2026-01-02T03:04:05Z"
 
@@ -142,10 +144,24 @@ def test_a_damaged_artifact_is_not_reused(base: Path, adapter: Path, tmp_path: P
     assert e.value.reason == "StoreCorrupted"
 
 
-def test_another_job_with_the_same_inputs_waits_its_turn(base: Path, adapter: Path, tmp_path: Path) -> None:
-    artifact_id = built(tmp_path).artifact_id
-    with Store(tmp_path / "store").working(artifact_id), pytest.raises(TransientError, match="another job"):
-        built(tmp_path)
+def test_another_job_with_the_same_inputs_waits_its_turn_and_finds_the_artifact(
+    base: Path, adapter: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Store(tmp_path / "store").working(built(tmp_path).artifact_id)
+    assert result_after(other, lambda: built(tmp_path), caplog).reused
+
+
+def test_what_nobody_will_go_on_with_is_swept_away_and_what_a_job_works_in_is_not(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.working("running") as running:
+        with store.working("abandoned") as abandoned:
+            (abandoned / "part").write_text("x")
+        store.sweep(before=time.time() + 1)
+        assert running.is_dir() and not abandoned.exists()
+    with store.working("fresh") as fresh:
+        pass
+    store.sweep(before=0)
+    assert fresh.is_dir()
 
 
 def test_an_adapter_that_changed_since_its_import_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:

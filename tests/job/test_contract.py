@@ -56,7 +56,7 @@ EVALUATE: dict[str, Any] = {
     "release": RELEASE,
     "store": "/store",
     "artifact": {"id": DIGEST, "digest": DIGEST, "adapterDigest": DIGEST, "inputs": "e" * 64},
-    "reference": {"url": "http://a.llm.svc:8000", "model": "support-bot"},
+    "reference": {"url": "http://a.llm.svc:8000", "model": "support-bot", "root": "/store/adapters/a"},
     "candidate": {"url": "http://b.llm.svc:8000", "model": "support-bot"},
     "suites": [{"name": "s", "source": {"path": "/s/a", "root": "/s"}, "scorer": "ExactMatch", "maxTokens": 24}],
     "benchmark": {"concurrency": 4, "requests": 16},

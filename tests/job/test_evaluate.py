@@ -48,14 +48,15 @@ def evaluated(
     timed: Benchmark | None = None,
     key: str | None = None,
     suites: tuple[Suite, ...] | None = None,
+    root: str | None = None,
     **changes: Any,
 ) -> EvaluateResult:
     with ExitStack() as stack:
         a, b = (stack.enter_context(serve(m)) for m in (reference, candidate))
         contract = EvaluateContract(
             release=Release(namespace="llm", name="bot"),
-            reference=Endpoint(url=f"http://127.0.0.1:{a}", model="bot"),
-            candidate=Endpoint(url=f"http://127.0.0.1:{b}/v1", model="bot"),
+            reference=Endpoint(url=f"http://127.0.0.1:{a}", model="bot", root=root),
+            candidate=Endpoint(url=f"http://127.0.0.1:{b}/v1", model="bot", root=root),
             api_key_file=key,
             suites=suites or (suite(tmp_path, **changes),),
             benchmark=timed,
@@ -184,6 +185,27 @@ def test_an_endpoint_without_the_model_is_not_scored(tmp_path: Path) -> None:
         evaluated(tmp_path, FakeModel("bot", right), model)
     assert e.value.reason == "ModelNotServed"
     assert model.requests == []
+
+
+@pytest.mark.parametrize("other", ["reference", "candidate"])
+def test_other_files_under_the_same_name_are_not_scored(tmp_path: Path, other: str) -> None:
+    models = {"reference": FakeModel("bot", right), "candidate": FakeModel("bot", right)}
+    models[other].root = "/artifacts/other"
+    with pytest.raises(TransientError, match=r"serves 'bot' from /artifacts/other, not from /m") as e:
+        evaluated(tmp_path, **models, root="/m")
+    assert e.value.reason == "ModelNotServed"
+    assert models["candidate"].requests == []
+
+
+def test_scores_are_of_nobody_when_the_service_was_pointed_elsewhere_meanwhile(tmp_path: Path) -> None:
+    def moved(question: str) -> str:
+        candidate.root = "/artifacts/other"
+        return right(question)
+
+    candidate = FakeModel("bot", moved)
+    with pytest.raises(TransientError, match="not from /m") as e:
+        evaluated(tmp_path, FakeModel("bot", right), candidate, root="/m")
+    assert e.value.reason == "ModelNotServed"
 
 
 def test_only_what_never_reached_the_server_is_sent_again() -> None:

@@ -27,6 +27,7 @@ from controller.job.summary import ImportResult
 from tests.job import tiny_models
 from tests.job.serving import Answer, certificate, serve
 from tests.job.tiny_models import lora_config, lora_tensors
+from tests.job.waiting import result_after
 
 Files = dict[str, bytes]
 
@@ -172,12 +173,16 @@ def test_size_is_bounded(base: Path, incoming: Path, tmp_path: Path) -> None:
     assert e.value.reason == "SourceTooLarge"
 
 
-def test_two_imports_of_one_release_do_not_mix(base: Path, incoming: Path, tmp_path: Path) -> None:
-    other = Store(tmp_path / "store").working("import-finetune-llm-bot")
-    with other, pytest.raises(TransientError, match="another job") as e:
-        imported(tmp_path, from_path(incoming))
-    assert e.value.reason == "AlreadyRunning"
-    assert not imported(tmp_path, from_path(incoming)).reused
+def test_two_imports_of_one_version_do_not_mix(
+    base: Path, incoming: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Store(tmp_path / "store").working("import-finetune-v1-llm-bot")
+    assert not result_after(other, lambda: imported(tmp_path, from_path(incoming)), caplog).reused
+
+
+def test_an_import_does_not_wait_for_that_of_another_version(base: Path, incoming: Path, tmp_path: Path) -> None:
+    with Store(tmp_path / "store").working("import-finetune-v0-llm-bot"):
+        assert not imported(tmp_path, from_path(incoming)).reused
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from controller.errors import PermanentError, TransientError
 from controller.job.progress import Progress, ProgressServer
 from controller.job.reasons import Reason
 from controller.job.run import failure_of
+from controller.job.store import Store
 from controller.job.summary import ImportResult, Summary, parse_summary
 from tests.job import tiny_models
 from tests.job.serving import Answer, FakeModel, serve
@@ -116,11 +117,24 @@ def test_sigterm_ends_a_job_as_transient(tmp_path: Path) -> None:
     assert (tmp_path / "end").read_text() == line.strip()
 
 
+def test_sigterm_ends_a_job_that_waits_for_another_one(tmp_path: Path) -> None:
+    (tmp_path / "contract.json").write_text(json.dumps(import_contract(tmp_path)))
+    with Store(tmp_path / "store").working("import-a-1-llm-bot"):
+        process = start(tmp_path / "contract.json", tmp_path / "end")
+        assert process.stderr is not None
+        assert any("another job is working in" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    failure = parse_summary(out).failure
+    assert failure is not None and (str(failure.kind), failure.reason) == ("Transient", "Terminated")
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "reason"),
     [
         (PermanentError("x", reason="InvalidBase"), "Permanent", "InvalidBase"),
-        (TransientError("x", reason="AlreadyRunning"), "Transient", "AlreadyRunning"),
+        (TransientError("x", reason="SourceUnavailable"), "Transient", "SourceUnavailable"),
         (OSError(errno.ENOSPC, "full"), "Transient", "DiskFull"),
         (OSError(errno.EIO, "io"), "Transient", "StorageError"),
         (MemoryError(), "Transient", "OutOfMemory"),

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from controller.api.status import ArtifactStatus
 from controller.domain.actions import (
     AddFinalizer,
     DeleteMerged,
-    EnsureAdapterService,
     EnsureJob,
     EnsureMerged,
     LoadAdapter,
@@ -32,7 +32,7 @@ from controller.reconcile.caches import RELEASES
 from controller.reconcile.status import StatusWriter
 from controller.reconcile.turn import StalePod, StaleRelease
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES
-from tests.builders import A1, A2, D1, D2, adapter, artifact, release
+from tests.builders import A1, A2, D1, D2, ReleaseBuilder, adapter, artifact, release
 from tests.fakes.connection import Connection
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster
 from tests.reconcile.deployments import container
@@ -476,10 +476,39 @@ def test_the_preview_follows_the_newest_artifact(world: Cluster) -> None:
     assert selector["adapterrelease.dev/artifact"] == "b" * 12
 
 
-def test_the_service_of_the_live_adapter_is_made_and_follows_it(world: Cluster) -> None:
-    for digest, short in ((D1, "11111111"), (D2, "22222222")):
-        world.actor(EnsureAdapterService("why", digest), world.turn())
-        assert world.get(SERVICES, "support-bot-adapter")["spec"]["selector"][LABEL] == short
+VALIDATE = EnsureJob("why", JobKind.VALIDATE, "f" * 64)
+
+
+def validating(artifact_id: str, adapter_digest: str) -> ReleaseBuilder:
+    made = ArtifactStatus(id=artifact_id, inputs="i", path="p", digest=A1, adapter_digest=adapter_digest)
+    return release().stable().status(artifact=made)
+
+
+def remember(world: Cluster, builder: ReleaseBuilder) -> None:
+    world.api.patch(RELEASES.path(*KEY), {"spec": builder.wire["spec"]})
+    world.api.patch(RELEASES.path(*KEY, subresource="status"), {"status": builder.memory.to_wire()})
+
+
+def test_a_validation_asks_its_own_adapter_and_its_own_candidate(world: Cluster) -> None:
+    for artifact_id, digest, inputs in ((A1, D1, "e"), (A2, D2, "f")):
+        remember(world, validating(artifact_id, digest))
+        world.actor(EnsureJob("why", JobKind.VALIDATE, inputs * 64), world.turn())
+        for name, backend in (("adapter", adapter(digest)), ("preview", artifact(artifact_id))):
+            selector = world.get(SERVICES, f"support-bot-{name}")["spec"]["selector"]
+            assert selector == world.observe().selector_for(backend)
+
+
+@pytest.mark.parametrize("name", ["adapter", "preview"])
+def test_a_validation_does_not_begin_before_both_services_lead_where_they_should(world: Cluster, name: str) -> None:
+    remember(world, validating(A1, D1))
+    theirs = {"metadata": {"name": f"support-bot-{name}"}, "spec": {"selector": {"app": "shop"}}}
+    world.api.create(SERVICES.path(NAMESPACE), theirs)
+    with pytest.raises(ServiceNameTaken):
+        world.actor(VALIDATE, world.turn())
+    assert world.names(JOBS) == []
+    world.api.delete(SERVICES.path(NAMESPACE, f"support-bot-{name}"))
+    world.actor(VALIDATE, world.turn())
+    assert world.names(JOBS) == ["support-bot-validate-ffffffff"]
 
 
 # -- the status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -200,6 +201,27 @@ def test_a_deleted_release_leaves_nothing_on_the_pods(world: Cluster) -> None:
     world.run(gone)
     assert world.engines["pod-0"].listed == {}
     assert "loaded.adapterrelease.dev/support-bot" not in world.get(PODS, "pod-0")["metadata"]["labels"]
+
+
+def test_a_short_absence_is_not_counted_from_when_the_first_of_two_replicas_was_lost(world: Cluster) -> None:
+    """maxUnavailable is 0: the Available condition is False as soon as one of them is missing."""
+    world.add_base(pods=2)
+    world.apply(release().stable())
+    serve_adapter(world)
+    promote(world)
+    world.run(lambda: world.step() == "Idle", passes=120)
+    (merged,) = world.observe().merged
+    hour_ago = {"type": "Available", "status": "False", "lastTransitionTime": "2025-12-31T23:00:00Z"}
+    world.api.patch(DEPLOYMENTS.path(NAMESPACE, merged.name, "status"), {"status": {"conditions": [hour_ago]}})
+    for ready in ("False", "True"):
+        for pod in merged.pods:
+            status = {"conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:05:00Z"}]}
+            world.api.patch(PODS.path(NAMESPACE, pod.name, "status"), {"status": status})
+        for _ in range(3):
+            world.reconcile()
+            world.now += timedelta(seconds=1)
+    assert (world.serving() or {})["backend"] == {"kind": "Artifact", "id": A1}
+    assert not world.release()["status"]["rollout"].get("rejected")
 
 
 def test_an_artifact_that_was_deleted_and_built_again_is_known_by_its_new_files(world: Cluster) -> None:

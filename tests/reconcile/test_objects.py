@@ -153,6 +153,16 @@ def test_a_validation_is_told_which_artifact_its_scores_are_of() -> None:
     assert told["artifact"] == {"id": A1, "digest": A2, "adapterDigest": D1, "inputs": INPUTS}
 
 
+def test_a_validation_is_told_whom_it_asks() -> None:
+    told = contract_of(JobKind.VALIDATE, seen())
+    assert told["reference"] == {
+        "url": "http://support-bot-adapter.llm.svc",
+        "model": "support-bot",
+        "root": f"/store/adapters/finetune/{'1' * 64}",
+    }
+    assert told["candidate"] == {"url": "http://support-bot-preview.llm.svc", "model": "support-bot", "root": PATH}
+
+
 def test_a_source_on_another_claim_is_mounted_read_only_beside_the_store() -> None:
     adapters = [{"name": "finetune", "version": "v1", "source": {"uri": "pvc://in.coming/a%20b/v1"}}]
     snapshot = seen(release().spec(adapters=adapters))
@@ -209,8 +219,8 @@ def test_a_validation_asks_both_services_with_the_key_from_a_file() -> None:
     annotations = {"adapterrelease.dev/store-volume": "store"}
     snapshot = seen(made=deployment(PRODUCTION_STACK, annotations=annotations, volumes=[STORE, MODELS]))
     told = contract_of(JobKind.VALIDATE, snapshot)
-    assert told["reference"] == {"url": "http://support-bot-adapter.llm.svc", "model": "support-bot"}
-    assert told["candidate"] == {"url": "http://support-bot-preview.llm.svc", "model": "support-bot"}
+    assert told["reference"]["url"] == "http://support-bot-adapter.llm.svc"
+    assert told["candidate"]["url"] == "http://support-bot-preview.llm.svc"
     assert told["apiKeyFile"] == "/credentials/vllm/api-key"
     assert "/credentials/vllm" in mounts_of(job_of(JobKind.VALIDATE, snapshot))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from controller.api import v1alpha1 as api
+from controller.api.status import Backend
+from controller.domain.backends import adapter_backend, artifact_backend
 from controller.domain.snapshot import BaseFacts, JobKind, Snapshot
 from controller.job import contract
 from controller.reconcile.arguments import arguments_of
@@ -78,8 +80,8 @@ def _evaluate(inputs: str, snapshot: Snapshot, base: BaseFacts) -> contract.Eval
         artifact=contract.EvaluatedArtifact(
             id=artifact.id, digest=artifact.digest, adapter_digest=artifact.adapter_digest, inputs=inputs
         ),
-        reference=_endpoint(adapter_service_name(release), snapshot),
-        candidate=_endpoint(preview_service_name(release), snapshot),
+        reference=_endpoint(adapter_service_name(release), snapshot, adapter_backend(artifact.adapter_digest)),
+        candidate=_endpoint(preview_service_name(release), snapshot, artifact_backend(artifact.id)),
         api_key_file=f"{credentials_path(secret[0])}/{secret[1]}" if secret else None,
         suites=tuple(
             contract.Suite(
@@ -122,9 +124,9 @@ def _source(source: api.Source, base: BaseFacts) -> contract.Source:
     return contract.Source(root=root, path=path)
 
 
-def _endpoint(service: str, snapshot: Snapshot) -> contract.Endpoint:
-    namespace = snapshot.release.metadata.namespace
-    return contract.Endpoint(url=f"http://{service}.{namespace}.svc", model=snapshot.model_name)
+def _endpoint(service: str, snapshot: Snapshot, backend: Backend) -> contract.Endpoint:
+    url = f"http://{service}.{snapshot.release.metadata.namespace}.svc"
+    return contract.Endpoint(url=url, model=snapshot.model_name, root=snapshot.root_for(backend))
 
 
 def _base(base: BaseFacts) -> contract.BaseReference:
