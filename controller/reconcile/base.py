@@ -78,7 +78,7 @@ def container_in(base: BaseFacts) -> Json:
 
 def plain_api_key(base: BaseFacts) -> str | None:
     """The API key, where it stands in the pod template itself."""
-    if base.api_key_secret is not None or not base.template:
+    if base.api_key_secret is not None or not base.container:
         return None
     container = container_in(base)
     arguments = arguments_of(container)

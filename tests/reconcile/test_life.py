@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from controller.reconcile.caches import RELEASES
 from controller.runtime.resources import DEPLOYMENTS, JOBS, PODS, SERVICES
 from tests.builders import A1, A2, D1, D2, release
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster, import_summary
+from tests.reconcile.deployments import UNKNOWN
 
 ARTIFACT_PATH = f"/store/artifacts/{A1.removeprefix('sha256:')}"
 
@@ -200,6 +202,20 @@ def test_a_deleted_release_leaves_nothing_on_the_pods(world: Cluster) -> None:
     world.run(gone)
     assert world.engines["pod-0"].listed == {}
     assert "loaded.adapterrelease.dev/support-bot" not in world.get(PODS, "pod-0")["metadata"]["labels"]
+
+
+def test_a_release_goes_although_nobody_knows_its_base_s_container_any_more(world: Cluster) -> None:
+    """Its pods cannot be asked; after a minute it is not waited for them any longer."""
+    world.add_base()
+    world.apply(release())
+    serve_adapter(world)
+    world.change_base(**UNKNOWN)
+    world.engines["pod-0"].fault = "hang"
+    world.api.delete(RELEASES.path(*KEY))
+    world.now = datetime.now(UTC)  # the fake API server's clock, which says when the deletion was asked for
+    world.reconcile()
+    assert "loaded.adapterrelease.dev/support-bot" not in world.get(PODS, "pod-0")["metadata"]["labels"]
+    world.run(lambda: not any(p.plural == "adapterreleases" for p in world.api.etcd.objects), passes=90)
 
 
 def test_an_artifact_that_was_deleted_and_built_again_is_known_by_its_new_files(world: Cluster) -> None:

@@ -25,6 +25,7 @@ from tests.reconcile.deployments import (
     SHELL_FORM,
     SIDECAR,
     STORE,
+    UNKNOWN,
     container,
     deployment,
 )
@@ -353,6 +354,18 @@ def test_a_base_whose_selector_would_match_it_is_refused() -> None:
     greedy["spec"]["selector"]["matchLabels"] = {"app.kubernetes.io/instance": "support-bot"}
     with pytest.raises(ValueError, match="matches the merged model's pods too: narrow it"):
         merged_of(seen(made=greedy))
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (UNKNOWN, "has no container that starts vLLM: name it in the annotation"),
+        (container(volumeMounts=[]), "mounts no store"),
+    ],
+)
+def test_a_base_that_does_not_say_its_container_or_its_store_makes_none(made: Json, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        merged_of(seen(made=deployment(made)))
 
 
 def test_it_drains_before_it_is_killed() -> None:

@@ -34,7 +34,9 @@ _FOREIGN_ANNOTATIONS = ("kubectl.kubernetes.io/", "adapterrelease.dev/")
 
 
 def merged_deployment(snapshot: Snapshot, base: BaseFacts, artifact_id: str, path: str) -> Json:
-    """Raises ValueError when the base's selector would match its pods."""
+    """Raises ValueError when the base does not say its vLLM container or its store, or would take the pods for its."""
+    if not base.model or not base.store_path:
+        raise ValueError("; ".join(problem.message for problem in base.problems))
     release = snapshot.release
     rollout = release.spec.rollout
     pod_labels = labels(release, "merged", **artifact_labels(artifact_id))
