@@ -340,6 +340,22 @@ def test_a_script_is_rewritten_in_its_own_words_and_hands_signals_to_vllm() -> N
     )
 
 
+EXPORTER: Json = {"name": "exporter", "image": "reg/vllm-exporter:1", "args": ["--port", "9"]}
+BARE = container(name="engine", image="reg/llm:1", command=None, args=["/store/m", "--enable-lora", "--port=81"])
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        deployment(BARE, SIDECAR),
+        deployment(BARE, EXPORTER, annotations={"adapterrelease.dev/container": "engine"}),
+    ],
+)
+def test_what_it_serves_can_be_read_from_it_whatever_its_base_was_known_by(base: Json) -> None:
+    server = base_facts(merged_of(seen(made=base)))
+    assert (server.container, server.model, server.port) == ("engine", PATH, 81)
+
+
 def test_its_labels_are_its_own() -> None:
     made = merged_of(seen())
     labels = made["spec"]["template"]["metadata"]["labels"]
