@@ -187,6 +187,7 @@ class RouteFacts:
 
     owned: bool  # made by this controller for this very release
     selector: Mapping[str, str]
+    target_port: int | None  # where requests to its port go; None: nowhere that we sent them
     endpoints: frozenset[str] = frozenset()  # names of the ready pods behind it, from EndpointSlices
     answered_root: str | None = None  # `root` of our model, asked through the Service; None: no right answer
     answer_problem: str = ""

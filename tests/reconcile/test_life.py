@@ -90,6 +90,16 @@ def test_a_restarted_container_leaves_the_route_and_comes_back(world: Cluster) -
     assert world.engines["pod-0"].listed == {"support-bot": adapter_path(D1)}
 
 
+@pytest.mark.parametrize("changed", [{"targetPort": 1}, {"port": 81}, {"targetPort": "http"}])
+def test_ports_of_the_route_that_somebody_changed_are_put_right(world: Cluster, changed: dict[str, Any]) -> None:
+    world.add_base()
+    world.apply(release())
+    serve_adapter(world)
+    (right,) = world.get(SERVICES, "support-bot")["spec"]["ports"]
+    world.api.patch(SERVICES.path(*KEY), {"spec": {"ports": [right | changed]}})
+    world.run(lambda: world.get(SERVICES, "support-bot")["spec"]["ports"] == [right], passes=3)
+
+
 def test_a_load_that_vllm_refuses_is_told_and_not_repeated(world: Cluster) -> None:
     world.add_base()
     world.disk[adapter_path(D1)] = "rank 32 is greater than max_lora_rank 16"
