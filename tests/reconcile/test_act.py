@@ -29,12 +29,13 @@ from controller.reconcile.act import carry_out
 from controller.reconcile.act_objects import NameInUse, ServiceNameTaken, TargetNotReady
 from controller.reconcile.act_pods import NoFreeSlot, StillRouted
 from controller.reconcile.caches import RELEASES
+from controller.reconcile.engines import ApiKeyNotReadable
 from controller.reconcile.status import StatusWriter
 from controller.reconcile.turn import StalePod, StaleRelease
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES
 from tests.builders import A1, A2, D1, D2, adapter, artifact, release
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster
-from tests.reconcile.deployments import container
+from tests.reconcile.deployments import UPDATING, container
 
 LABEL = "loaded.adapterrelease.dev/support-bot"
 UNROUTED = "unrouted.adapterrelease.dev/support-bot"
@@ -99,6 +100,24 @@ def test_a_refusal_is_remembered_for_this_container_only(world: Cluster) -> None
     failure = world.observe().base_pods[0].load_failure
     assert failure is not None and failure.permanent and failure.digest == D1 and "rank 32" in failure.message
     world.restart("pod-0")
+    assert world.observe().base_pods[0].load_failure is None
+
+
+def test_a_name_that_is_still_taken_by_another_version_is_no_refusal_of_this_one(world: Cluster) -> None:
+    """vLLM ended a load after the controller had given it up; the version on the pod is not the wanted one any more."""
+    turn = world.turn()
+    world.actor(LOAD, world.turn())
+    with pytest.raises(NameTaken):
+        world.actor(LoadAdapter("why", "pod-0", "support-bot", D2, adapter_path(D2)), turn)
+    failure = world.observe().base_pods[0].load_failure
+    assert failure is not None and failure.digest == D2 and not failure.permanent
+
+
+def test_an_api_key_that_cannot_be_read_is_no_refusal_by_vllm(world: Cluster) -> None:
+    env = [UPDATING, {"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "vllm", "key": "key"}}}]
+    world.change_base(env=env)
+    with pytest.raises(ApiKeyNotReadable):
+        world.actor(LOAD, world.turn())
     assert world.observe().base_pods[0].load_failure is None
 
 
