@@ -289,6 +289,28 @@ def test_a_pod_template_cannot_loosen_security_or_replace_what_runs() -> None:
     assert wished["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "adapter-release-controller"
 
 
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ({"spec": []}, "podTemplate.spec must be an object"),
+        ({"metadata": {"labels": ["a"]}}, "podTemplate.metadata.labels must be an object"),
+        ({"metadata": {"annotations": "a"}}, "podTemplate.metadata.annotations must be an object"),
+        (
+            {"spec": {"containers": {"name": "job"}}},
+            "podTemplate.spec.containers must be a list of objects with a name",
+        ),
+        ({"spec": {"containers": [{"image": "x"}]}}, "containers must be a list of objects with a name"),
+        ({"spec": {"containers": [{"name": "job", "env": [{"value": "1"}]}]}}, "env must be a list of objects"),
+        ({"spec": {"containers": [{"name": "job", "resources": []}]}}, "resources must be an object"),
+        ({"spec": {"containers": [{"name": "job", "resources": {"limits": 1}}]}}, "resources.limits must be an object"),
+    ],
+)
+def test_a_pod_template_that_is_none_is_refused_by_the_name_of_its_field(template: Json, says: str) -> None:
+    snapshot = seen(release().stable().spec(build=copy.deepcopy(BUILD) | {"podTemplate": template}))
+    with pytest.raises(ValueError, match=says):
+        job_of(JobKind.BUILD, snapshot)
+
+
 def test_a_pod_template_concerns_the_build_alone() -> None:
     snapshot = seen(release().stable().spec(build=copy.deepcopy(BUILD) | {"podTemplate": GPU}))
     assert "nodeSelector" not in job_of(JobKind.IMPORT, snapshot)["spec"]["template"]["spec"]
