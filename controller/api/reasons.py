@@ -21,6 +21,7 @@ class Reason(StrEnum):
     MODEL_NAME_TAKEN = "ModelNameTaken"
     REVISION_NOT_FOUND = "RevisionNotFound"
     DELETING = "Deleting"
+    ACTION_REFUSED = "ActionRefused"
     # import
     IMPORTED = "Imported"
     IMPORTING = "Importing"

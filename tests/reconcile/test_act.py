@@ -24,7 +24,7 @@ from controller.domain.actions import (
 )
 from controller.domain.snapshot import JobKind
 from controller.engine.errors import EngineRefused, EngineTroubled, LoadRejected, NameTaken
-from controller.errors import Conflict, LeadershipLost, PermanentError
+from controller.errors import Conflict, Forbidden, LeadershipLost, NotFound, PermanentError
 from controller.reconcile.act import carry_out
 from controller.reconcile.act_objects import NameInUse, ServiceNameTaken, TargetNotReady
 from controller.reconcile.act_pods import NoFreeSlot, StillRouted
@@ -303,6 +303,29 @@ def test_a_stale_plan_stops_at_once_and_other_failures_do_not(world: Cluster) ->
     with pytest.raises(StaleRelease):
         carry_out([SwitchRoute("why", adapter(D1)), RemoveLabel("why", "pod-0")], turn, world.actor)
     assert notes_on(world) == {}
+
+
+def test_a_failure_that_nobody_thought_of_does_not_keep_the_other_actions_from_being_done(world: Cluster) -> None:
+    def act(action: Any, turn: Any) -> None:
+        if action is PROVE:
+            raise KeyError("name")
+        world.actor(action, turn)
+
+    outcome = carry_out([PROVE, LOAD], world.turn(), act)
+    assert [error.reason for error in outcome.errors] == ["Unexpected"]
+    assert outcome.refused == ("why: unexpected KeyError; see the controller's log",)
+    assert "support-bot" in world.engines["pod-0"].listed
+
+
+def test_a_person_is_told_of_what_only_a_person_can_mend(world: Cluster) -> None:
+    def act(action: Any, turn: Any) -> None:
+        raise {LOAD: LoadRejected("no"), PROVE: NotFound("gone"), STAGE: Conflict("changed")}.get(action) or Forbidden(
+            "exceeded quota"
+        )
+
+    outcome = carry_out([LOAD, PROVE, STAGE, MERGE], world.turn(), act)
+    assert len(outcome.errors) == 4
+    assert outcome.refused == ("why: exceeded quota",)
 
 
 def test_our_own_finalizer_does_not_make_the_plan_stale(world: Cluster) -> None:

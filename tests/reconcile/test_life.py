@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from controller.api.v1alpha1 import RETRY_ANNOTATION
+from controller.errors import PermanentError
 from controller.reconcile.caches import RELEASES
 from controller.runtime.resources import DEPLOYMENTS, JOBS, PODS, SERVICES
 from tests.builders import A1, A2, D1, D2, release
@@ -226,6 +228,40 @@ def test_a_release_goes_although_nobody_knows_its_base_s_container_any_more(worl
     world.reconcile()
     assert "loaded.adapterrelease.dev/support-bot" not in world.get(PODS, "pod-0")["metadata"]["labels"]
     world.run(lambda: not any(p.plural == "adapterreleases" for p in world.api.etcd.objects), passes=90)
+
+
+def refused(world: Cluster) -> list[str]:
+    return [message for kind, reason, message in world.events if (kind, reason) == ("Warning", "ActionRefused")]
+
+
+def test_a_job_that_cannot_be_made_is_told_and_the_adapter_goes_on_being_kept(world: Cluster) -> None:
+    world.add_base(pods=2)
+    wrong = {"spec": {"containers": [{"name": "job", "env": [{"value": "1"}]}]}}
+    made = release().stable()
+    made.wire["spec"]["build"]["podTemplate"] = wrong
+    world.apply(made)
+    serve_adapter(world)
+    for _ in range(20):
+        with suppress(PermanentError):
+            world.reconcile()
+    (told,) = refused(world)
+    assert told.startswith("build with inputs ")
+    assert told.endswith(".containers[job].env must be a list of objects with a name")
+    assert "is not made yet" in message_of(world, "ArtifactBuilt")
+    selector = world.get(SERVICES, "support-bot")["spec"]["selector"]
+    world.restart("pod-0")
+    for _ in range(4):
+        with suppress(PermanentError):
+            world.reconcile()
+    assert len(world.ready_pods(selector)) == 2
+    world.now += timedelta(minutes=10)
+    with suppress(PermanentError):
+        world.reconcile()
+    assert len(refused(world)) == 2
+
+
+def message_of(world: Cluster, condition: str) -> str:
+    return next(str(c["message"]) for c in world.release()["status"]["conditions"] if c["type"] == condition)
 
 
 def test_an_artifact_that_was_deleted_and_built_again_is_known_by_its_new_files(world: Cluster) -> None:
