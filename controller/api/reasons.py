@@ -41,6 +41,7 @@ class Reason(StrEnum):
     BUILT = "Built"
     BUILDING = "Building"
     BUILD_FAILED = "BuildFailed"
+    API_KEY_IN_PLAIN_TEXT = "ApiKeyInPlainText"
     BUILD_DEADLINE_EXCEEDED = "BuildDeadlineExceeded"
     # start and validate
     STARTING = "Starting"

@@ -51,6 +51,7 @@ class BaseFacts:
     template: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     container: str = "vllm"
     api_key_secret: tuple[str, str] | None = None  # Secret name and key
+    api_key_is_plain: bool = False  # it stands in the pod template itself
     problems: tuple[Problem, ...] = ()
 
     def adapter_path(self, adapter_name: str, digest: str) -> str:
