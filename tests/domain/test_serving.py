@@ -391,6 +391,7 @@ def test_a_deleted_release_leaves_the_route_then_unloads_and_only_then_goes() ->
     controller = Controller(world)
     controller.reconcile()
     assert labels(world) == [None, None] and world.finalizer
+    assert world.condition("Ready") == ("False", "Deleting", "the release is being deleted")
     controller.reconcile()
     assert all(ROUTE in pod.adapters for pod in world.pods.values()), "requests may still be under way"
     settle(world, 10)
