@@ -54,6 +54,13 @@ MUTATIONS = [
     ),
     Mutation(
         1,
+        "the port of the route is not looked at",
+        "traffic.py",
+        "return route.target_port == d.seen.port_for(backend) or not is_known",
+        "return True",
+    ),
+    Mutation(
+        1,
         "an update takes all pods out of the route at once",
         "loading.py",
         "if taken < quota(len(able)) and len(proven) > 1:",

@@ -75,6 +75,12 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
             "spec.rollback names a revision that is not in status.history.",
             "Choose one of `kubectl get ar NAME -o jsonpath='{.status.history[*].revision}'`.",
         ),
+        Reason.ACTION_REFUSED: (
+            "Only in events: an object could not be made or changed, or a server did not do what it was asked. "
+            "The message says what was to be done, and the words of who refused it: a quota, an admission webhook, "
+            "a missing right, a field of the spec or of the base that makes no object.",
+            "Mend what the message says. The controller goes on trying, and does the rest meanwhile.",
+        ),
         Reason.DELETING: ("The release is being deleted: its adapter is unloaded after its route is gone.", "Wait."),
     },
     "Import": {
@@ -116,6 +122,13 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
         Reason.BUILDING: ("The build job merges and quantizes; the message has its progress.", "Wait."),
         Reason.BUILT: ("The artifact is in the store. `reused`: the same inputs had been built before.", ""),
         Reason.BUILD_FAILED: ("The build job failed without saying why.", "Read the job's log. " + _RETRY),
+        Reason.API_KEY_IN_PLAIN_TEXT: (
+            "The base's API key stands in its pod template. Adapters are served, but a validation, which asks vLLM as "
+            "well, gets a key from a Secret only; so nothing is built.",
+            "Put the key into a Secret, refer to it by secretKeyRef in the base's `VLLM_API_KEY`, and allow the "
+            "controller to read it: [the security model](operating.md#security-model). Then set the annotation "
+            "adapterrelease.dev/retry.",
+        ),
         Reason.BUILD_DEADLINE_EXCEEDED: (
             "The build did not end within build.deadline.",
             "Is its pod scheduled? Else raise build.deadline; what was finished is not done again.",

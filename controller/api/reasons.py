@@ -21,6 +21,7 @@ class Reason(StrEnum):
     MODEL_NAME_TAKEN = "ModelNameTaken"
     REVISION_NOT_FOUND = "RevisionNotFound"
     DELETING = "Deleting"
+    ACTION_REFUSED = "ActionRefused"
     # import
     IMPORTED = "Imported"
     IMPORTING = "Importing"
@@ -40,6 +41,7 @@ class Reason(StrEnum):
     BUILT = "Built"
     BUILDING = "Building"
     BUILD_FAILED = "BuildFailed"
+    API_KEY_IN_PLAIN_TEXT = "ApiKeyInPlainText"
     BUILD_DEADLINE_EXCEEDED = "BuildDeadlineExceeded"
     # start and validate
     STARTING = "Starting"

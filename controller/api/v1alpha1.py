@@ -293,7 +293,8 @@ class Rollout(ApiModel):
         None,
         ge=1,
         le=1000,
-        description="Replicas of the merged Deployment; default: as many as the base has.",
+        description="Replicas of the merged Deployment when it is made; default: as many as the base has then. "
+        "It is made once: scale it by kubectl scale or an autoscaler afterwards.",
     )
     progress_deadline: Deadline = Field("15m", description="A candidate that is not available by then is rejected.")
     observe: Observe = Field(default_factory=Observe, description="What is watched after the swap.")

@@ -23,7 +23,7 @@ from controller.domain.backends import (
 from controller.domain.draft import Draft
 from controller.domain.inputs import build_attempt, build_inputs, import_inputs, validate_inputs
 from controller.domain.loading import lacks_slot
-from controller.domain.snapshot import SHORT, Problem, hex_of
+from controller.domain.snapshot import SHORT, JobKind, Problem, hex_of
 from controller.domain.traffic import first_switch_is_late
 
 
@@ -112,7 +112,11 @@ def _imported(d: Draft) -> Report:
         if rejected:
             return _rejected(rejected)
     if d.step is Step.IMPORTING:
-        return _says(None, Reason.IMPORTING, "the adapter is fetched and checked")
+        return _says(
+            None,
+            Reason.IMPORTING,
+            _of_job(d, JobKind.IMPORT, d.rollout.inputs, "the adapter is fetched and checked"),
+        )
     if adapter is None:
         return _says(None, Reason.PENDING, "the import has not begun")
     return _says(
@@ -120,6 +124,13 @@ def _imported(d: Draft) -> Report:
         Reason.IMPORTED,
         f"version {adapter.version}, digest {hex_of(adapter.digest)[:12]}, rank {adapter.rank}",
     )
+
+
+def _of_job(d: Draft, kind: JobKind, inputs: str, otherwise: str) -> str:
+    """Its progress, if there is such a job and it says any."""
+    if d.seen.job(kind, inputs) is None:
+        return f"the {kind} job is not made yet; if it cannot be, the release's events say why"
+    return d.rollout.progress or otherwise
 
 
 def _rejected(rejected: Rejected) -> Report:
@@ -173,10 +184,11 @@ def _built(d: Draft) -> Report:
             Reason.BUILT,
             f"{artifact.name} ({artifact.size_bytes} bytes)" + (", reused" if artifact.reused else ""),
         )
-    if rejected := d.rejection(Step.BUILDING, build_attempt(d.seen.release, base, d.status.adapter.digest)):
+    attempt = build_attempt(d.seen.release, base, d.status.adapter.digest)
+    if rejected := d.rejection(Step.BUILDING, attempt):
         return _rejected(rejected)
     if d.step is Step.BUILDING:
-        return _says(None, Reason.BUILDING, d.rollout.progress or "the build job runs")
+        return _says(None, Reason.BUILDING, _of_job(d, JobKind.BUILD, attempt, "the build job runs"))
     return _says(None, Reason.PENDING, "waits for the adapter to be loaded")
 
 
@@ -197,7 +209,8 @@ def _validated(d: Draft) -> Report:
         merged = d.seen.merged_for(artifact.id)
         return _says(None, Reason.STARTING, (merged.trouble if merged else "") or "the candidate starts")
     if d.step is Step.VALIDATING:
-        return _says(None, Reason.VALIDATING, d.rollout.progress or "adapter and artifact are compared")
+        inputs = validate_inputs(d.seen.release, artifact)
+        return _says(None, Reason.VALIDATING, _of_job(d, JobKind.VALIDATE, inputs, "adapter and artifact are compared"))
     return _says(None, Reason.PENDING, "waits for the candidate")
 
 

@@ -39,11 +39,14 @@ def build_inputs(release: AdapterRelease, base: BaseFacts, adapter_digest: str) 
 
 
 def build_attempt(release: AdapterRelease, base: BaseFacts, adapter_digest: str) -> str:
-    """With what the job is given besides: a build that failed is tried again with more memory, time, another node."""
+    """With what the job is given besides: a build that failed is tried again with more memory, time, another node.
+
+    Or with a base that was mended: one whose API key no job could be told is not built for.
+    """
     build = release.spec.build
     wire = build.to_wire() if build else {}
     given = {key: wire.get(key) for key in ("podTemplate", "deadline")}
-    return key_of("attempt", build_inputs(release, base, adapter_digest), given)
+    return key_of("attempt", build_inputs(release, base, adapter_digest), given, base.api_key_is_plain)
 
 
 def validate_inputs(release: AdapterRelease, artifact: ArtifactStatus) -> str:

@@ -47,6 +47,10 @@ from controller.domain.traffic import begin_switch, ensure_merged, first_switch_
 
 IMPORT_DEADLINE = timedelta(minutes=15)
 LOAD_DEADLINE = timedelta(minutes=10)
+_PLAIN_KEY = (
+    "Deployment {} has the API key of vLLM in its pod template, where the validation job cannot get it: "
+    "put the key into a Secret and refer to it by secretKeyRef"
+)
 
 
 def advance(d: Draft) -> None:
@@ -112,7 +116,10 @@ def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validati
         return
     if not _adapter_is_live(d, adapter):
         return
-    if not built:
+    if not built and base.api_key_is_plain:  # before hours of building: nobody could judge the artifact
+        d.reject(Step.BUILDING, attempt, Reason.API_KEY_IN_PLAIN_TEXT, _PLAIN_KEY.format(base.name))
+        d.rest()
+    elif not built:
         _build(d, build, inputs, attempt)
     elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation):
         begin_switch(d, artifact_backend(artifact.id), Reason.PROMOTED)

@@ -69,7 +69,8 @@ def _plan_deletion(draft: Draft) -> Plan:
         draft.actions = [RemoveFinalizer("nothing of the release is left on the base's pods")]
     elif _patience_is_over(draft):
         draft.do(RemoveFinalizer("a server of the base does not say what it holds, or does not unload"))
-    return Plan(tuple(draft.actions), release.status, BUSY_POLL)
+    draft.update(conditions=conclude(draft), observed_generation=release.metadata.generation)
+    return Plan(tuple(draft.actions), draft.status, BUSY_POLL)
 
 
 def _patience_is_over(draft: Draft) -> bool:

@@ -51,6 +51,7 @@ class BaseFacts:
     template: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     container: str = "vllm"
     api_key_secret: tuple[str, str] | None = None  # Secret name and key
+    api_key_is_plain: bool = False  # it stands in the pod template itself
     problems: tuple[Problem, ...] = ()
 
     def adapter_path(self, adapter_name: str, digest: str) -> str:
@@ -186,6 +187,7 @@ class RouteFacts:
 
     owned: bool  # made by this controller for this very release
     selector: Mapping[str, str]
+    target_port: int | None  # where requests to its port go; None: nowhere that we sent them
     endpoints: frozenset[str] = frozenset()  # names of the ready pods behind it, from EndpointSlices
     answered_root: str | None = None  # `root` of our model, asked through the Service; None: no right answer
     answer_problem: str = ""

@@ -19,7 +19,7 @@ from controller.domain.backends import adapter_backend, can_answer, can_take_ove
 from controller.domain.checks import Reading, read_sample
 from controller.domain.draft import Draft
 from controller.domain.loading import UNROUTE_DELAY
-from controller.domain.snapshot import MergedFacts
+from controller.domain.snapshot import MergedFacts, RouteFacts
 
 SWITCH_DEADLINE = timedelta(seconds=60)
 ROLLBACK_DEADLINE = timedelta(seconds=60)
@@ -46,9 +46,9 @@ def move_traffic(d: Draft) -> None:
 
 
 def route_is_proven(d: Draft, backend: Backend) -> bool:
-    """The Service selects the backend, only its pods are behind it, and one of them answered through it."""
+    """The Service leads to the backend, only its pods are behind it, and one of them answered through it."""
     route = d.seen.route
-    if route is None or dict(route.selector) != d.seen.selector_for(backend) or not route.endpoints:
+    if route is None or not _leads_to(d, route, backend) or not route.endpoints:
         return False
     return route.endpoints <= {p.name for p in pods_of(d.seen, backend)} and (
         route.answered_root == d.seen.root_for(backend)
@@ -58,8 +58,19 @@ def route_is_proven(d: Draft, backend: Backend) -> bool:
 def point_route_at(d: Draft, backend: Backend) -> None:
     """Only at a backend that would answer."""
     route = d.seen.route
-    if can_answer(d.seen, backend) and (route is None or dict(route.selector) != d.seen.selector_for(backend)):
+    if can_answer(d.seen, backend) and (route is None or not _leads_to(d, route, backend)):
         d.do(SwitchRoute(f"point the route at {backend.kind} {backend.id[:19]}", backend))
+
+
+def _leads_to(d: Draft, route: RouteFacts, backend: Backend) -> bool:
+    """By its selector, and by its port once a pod was heard there: those of an older base listen where they did."""
+    if dict(route.selector) != d.seen.selector_for(backend):
+        return False
+    if backend.kind is BackendKind.ARTIFACT:
+        is_known = bool(d.seen.root_for(backend))  # else its template could not be read
+    else:
+        is_known = any(p.adapters is not None for p in pods_of(d.seen, backend))
+    return route.target_port == d.seen.port_for(backend) or not is_known
 
 
 def ensure_merged(d: Draft, artifact_id: str, path: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from controller.domain import actions
 from controller.domain.actions import Action
-from controller.errors import AdapterReleaseError, LeadershipLost, PermanentError
+from controller.engine.errors import LoadRejected, NameTaken
+from controller.errors import AdapterReleaseError, LeadershipLost, NotFound, PermanentError
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.act_pods import PodActions
 from controller.reconcile.turn import StaleRelease, Turn
@@ -21,12 +22,16 @@ Act = Callable[[Action, Turn], None]
 # Nothing tells the controller that these are done: it has to look again by itself, and soon.
 _UNSEEN = (actions.LoadAdapter, actions.StageAdapter, actions.ReplaceAdapter, actions.UnloadAdapter)
 
+# What is gone the next look shows, and what vLLM says to a load is in the conditions.
+_SHOWN = (NotFound, LoadRejected, NameTaken)
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """`unseen`: something was done of which no event will come."""
+    """`refused`: what a person has to mend. `unseen`: something was done of which no event will come."""
 
     errors: tuple[AdapterReleaseError, ...] = ()
+    refused: tuple[str, ...] = ()
     unseen: bool = False
 
 
@@ -59,6 +64,7 @@ class Actor:
 def carry_out(plan_actions: Sequence[Action], turn: Turn, act: Act) -> Outcome:
     """All of them in order, each whatever became of the others. StaleRelease and LeadershipLost end it at once."""
     errors: list[AdapterReleaseError] = []
+    refused: list[str] = []
     unseen = False
     for action in plan_actions:
         kind = type(action).__name__
@@ -68,7 +74,17 @@ def carry_out(plan_actions: Sequence[Action], turn: Turn, act: Act) -> Outcome:
             unseen = unseen or isinstance(action, _UNSEEN)
         except (StaleRelease, LeadershipLost):
             raise
-        except AdapterReleaseError as error:
+        except Exception as raised:
+            error = _known(raised, kind)
             log.warning("%s failed: %s", kind, error.message, extra={"action": kind, "reason": error.reason})
             errors.append(error)
-    return Outcome(tuple(errors), unseen)
+            if isinstance(error, PermanentError) and not isinstance(error, _SHOWN):
+                refused.append(f"{action.why}: {error.message}")
+    return Outcome(tuple(errors), tuple(refused), unseen)
+
+
+def _known(raised: Exception, kind: str) -> AdapterReleaseError:
+    if isinstance(raised, AdapterReleaseError):
+        return raised
+    log.error("%s failed by a fault of the controller", kind, exc_info=raised)
+    return PermanentError(f"unexpected {type(raised).__name__}; see the controller's log", reason="Unexpected")

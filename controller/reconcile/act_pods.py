@@ -64,8 +64,9 @@ class PodActions:
 
     def load(self, action: LoadAdapter, turn: Turn) -> None:
         pod = turn.pod(action.pod)
+        engine = self._engine(turn, pod)
         with self._remembering(turn, pod, action.digest), self._alone_with(pod):
-            self._load(self._engine(turn, pod), turn, action.engine_name, action.path)
+            self._load(engine, turn, action.engine_name, action.path)
 
     def stage(self, action: StageAdapter, turn: Turn) -> None:
         """Raises what the probe said, after the staging name is gone again."""
@@ -196,7 +197,8 @@ class PodActions:
         except (LeadershipLost, StaleRelease, StalePod):
             raise  # vLLM was not asked
         except AdapterReleaseError as error:
-            permanent = isinstance(error, PermanentError)
+            # A name that is taken was free when the load was planned: another version still comes or goes.
+            permanent = isinstance(error, PermanentError) and not isinstance(error, NameTaken)
             failure = LoadFailure(digest, error.message, permanent, self._now())
             self._failures.record(turn.key, pod.uid, pod.container_id, failure)
             raise

@@ -40,6 +40,7 @@ def base_facts(deployment: Json) -> BaseFacts:
         return _unreadable(deployment, container)
     store, store_problem = _store(deployment, container)
     max_loras = _number(arguments, "--max-loras", _MAX_LORAS)
+    secret = _api_key_secret(container, arguments)
     problems = [*_lora_problems(deployment, container, arguments), *([store_problem] if store_problem else [])]
     return BaseFacts(
         name=deployment["metadata"]["name"],
@@ -55,7 +56,8 @@ def base_facts(deployment: Json) -> BaseFacts:
         selector=_selector(spec),
         template=template,
         container=container["name"],
-        api_key_secret=_api_key_secret(container, arguments),
+        api_key_secret=secret,
+        api_key_is_plain=secret is None and _plain_api_key(container, arguments) is not None,
         problems=tuple(problems),
     )
 
@@ -78,11 +80,10 @@ def container_in(base: BaseFacts) -> Json:
 
 def plain_api_key(base: BaseFacts) -> str | None:
     """The API key, where it stands in the pod template itself."""
-    if base.api_key_secret is not None or not base.template:
+    if base.api_key_secret is not None or not base.container:
         return None
     container = container_in(base)
-    arguments = arguments_of(container)
-    return (arguments.value("--api-key") if arguments else None) or env_of(container).get(_API_KEY)
+    return _plain_api_key(container, arguments_of(container))
 
 
 def _likeness(container: Json) -> int:
@@ -187,6 +188,10 @@ def _api_key_secret(container: Json, arguments: Arguments) -> tuple[str, str] | 
         if entry["name"] == variable and secret:
             return secret["name"], secret["key"]
     return None
+
+
+def _plain_api_key(container: Json, arguments: Arguments | None) -> str | None:
+    return (arguments.value("--api-key") if arguments else None) or env_of(container).get(_API_KEY)
 
 
 def _annotation(deployment: Json, name: str) -> str | None:

@@ -12,6 +12,7 @@ from controller.engine.errors import EngineTroubled
 from controller.errors import AdapterReleaseError
 from controller.reconcile.engines import Engine
 from controller.reconcile.objects.metadata import is_ours
+from controller.reconcile.objects.services import ROUTE_PORT
 
 Json = Mapping[str, Any]
 
@@ -31,10 +32,18 @@ def route_facts(release: AdapterRelease, service: Json, slices: Iterable[Json], 
     return RouteFacts(
         owned=is_ours(service, release),
         selector=dict(service["spec"].get("selector") or {}),
+        target_port=_target_port(service),
         endpoints=ready_endpoints(slices),
         answered_root=answer.root,
         answer_problem=answer.problem,
     )
+
+
+def _target_port(service: Json) -> int | None:
+    """Where clients get to; None, too, for a port of the pods that is given by its name."""
+    ports = service["spec"].get("ports") or ()
+    found = next((p.get("targetPort") for p in ports if p["port"] == ROUTE_PORT), None)
+    return found if isinstance(found, int) else None
 
 
 def ready_endpoints(slices: Iterable[Json]) -> frozenset[str]:

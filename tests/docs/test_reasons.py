@@ -11,8 +11,11 @@ from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "reasons.md"
 _CAMEL = re.compile(r"[A-Z][a-z]+(?:[A-Z]+[a-z]*)*")
-# Reasons of actions that could not be carried out: they are in the log, the next pass tries again.
-LOGGED_ONLY = {"InvalidObject", "NameInUse", "StalePod", "StaleRelease", "StillRouted", "TargetNotReady"}
+# Reasons of actions that could not be carried out: they are in the log (the event says ActionRefused), the next pass
+# tries again.
+LOGGED_ONLY = {
+    *("InvalidObject", "NameInUse", "StalePod", "StaleRelease", "StillRouted", "TargetNotReady", "Unexpected"),
+}
 FROM_KUBERNETES = {"OOMKilled", "Error", "DeadlineExceeded", "BackoffLimitExceeded", "PodFailurePolicy"}
 
 

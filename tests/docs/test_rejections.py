@@ -44,10 +44,11 @@ ON_BASE = PodFacts("tiny-llama-0", "uid", "10.0.0.1", ready=True, loaded_label="
 TO_ADAPTER = RouteFacts(
     owned=True,
     selector={"app": "tiny-llama", "loaded.adapterrelease.dev/support-bot": "1" * 8},
+    target_port=8000,
     endpoints=frozenset({"tiny-llama-0"}),
     answered_root=PATH,
 )
-TO_ARTIFACT = RouteFacts(owned=True, selector={RELEASE_LABEL: "support-bot", ARTIFACT_LABEL: "a" * 12})
+TO_ARTIFACT = RouteFacts(True, {RELEASE_LABEL: "support-bot", ARTIFACT_LABEL: "a" * 12}, target_port=8000)
 
 
 def serving(backend: BackendKind) -> AdapterReleaseStatus:

@@ -27,6 +27,7 @@ def do(world: World, action: act.Action, seen: Snapshot) -> None:
     before = world.answering()
     # After a replacement on the only pod the route follows with the next action.
     right = _takes_a_lying_label_off(action, seen) or isinstance(action, act.ReplaceAdapter)
+    right = right or _knows_another_port(world, action, seen)
     excused = world.deleted_at is not None or right
     _DEEDS[type(action)](world, action, seen)
     if before and not world.answering() and world.served is not None and not excused:
@@ -99,6 +100,8 @@ _LIMITS = {
 
 def _check_cause(world: World, old: AdapterReleaseStatus, rejected: Rejected) -> None:
     """What is given up failed, or had all the time that it was promised."""
+    if rejected.reason == Reason.API_KEY_IN_PLAIN_TEXT and world.base is not None and world.base.api_key_is_plain:
+        return
     limit = _LIMITS.get(rejected.step)
     began = old.rollout.started_at
     late = limit is not None and began is not None and world.now >= began + limit
@@ -123,6 +126,12 @@ def _takes_a_lying_label_off(action: act.Action, seen: Snapshot) -> bool:
     if pod is None or not pod.usable or pod.adapters is None:
         return True
     return (pod.adapters.get(ROUTE) or "").rpartition("/")[2][:8] != pod.loaded_label
+
+
+def _knows_another_port(world: World, action: act.Action, seen: Snapshot) -> bool:
+    """The base was changed since it was seen; the next look puts that right."""
+    adapters = isinstance(action, act.SwitchRoute) and action.backend.kind is BackendKind.ADAPTER
+    return adapters and seen.base is not None and world.base is not None and seen.base.port != world.base.port
 
 
 def _answering_pod(world: World, name: str) -> BasePod | None:
@@ -273,7 +282,7 @@ def _ensure_merged(world: World, action: act.EnsureMerged, seen: Snapshot) -> No
         if not served:
             raise Broken("5: a rejected artifact is tried again")
     world.counter += 1
-    world.merged[action.artifact_id] = Merged(action.artifact_id, f"m{world.counter}")
+    world.merged[action.artifact_id] = Merged(action.artifact_id, f"m{world.counter}", port=seen.base.port)
 
 
 def _delete_merged(world: World, action: act.DeleteMerged, seen: Snapshot) -> None:
@@ -309,7 +318,7 @@ def _switch_route(world: World, action: act.SwitchRoute, seen: Snapshot) -> None
         world.left_route_at.pop(backend.id, None)
     if world.endpoints_lag:
         world.slow_endpoints = world.endpoints()
-    world.selector = selector
+    world.selector, world.target_port = selector, seen.port_for(backend)
 
 
 def _artifact_may_have_traffic(world: World, artifact_id: str) -> None:

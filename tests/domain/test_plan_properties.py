@@ -26,6 +26,7 @@ OUTCOMES = ["bad", "nan", "errors", "fails", "empty", "no result", "good", "good
 EDITS = ["retry a", "retry b", "memory", "history", "validation", "observation"]
 POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace", "full"]
 MERGED_CHANGES = ["up", "up", "down", "restarted", "errors", "slow", "requests", "deleted", "unreadable", "none"]
+SURROUNDINGS = ["base deleted", "base broken", "base back", "base port", "taken", "preview taken", "free", "rival"]
 BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing"]
 
 
@@ -101,6 +102,9 @@ class Life(RuleBasedStateMachine):
         selector = world.snapshot().selector_for(world.served)
         if world.routed_pods(selector) and world.selector != selector:
             raise Broken(f"1: {world.served} is up, and the route points elsewhere")
+        heard = [p for p in world.routed_pods(selector) if p not in world.pods or not world.pods[p].mute]
+        if heard and world.target_port != world.snapshot().port_for(world.served):
+            raise Broken(f"1: {world.served} is up, and the route leads to another port")
 
     def _nothing_waits_beyond_its_deadline(self) -> None:
         """But for a load, a first switch, a way back, and a revision that the user insists on: there is nothing
@@ -163,10 +167,12 @@ class Life(RuleBasedStateMachine):
             observe = {"duration": f"{limit}0s", "interval": "10s"}
             self.world.edit(rollout=spec["rollout"] | {"observe": observe})
 
-    @rule(what=st.sampled_from(["the service", "jobs", "the release"]), sure=st.integers(0, 4))
+    @rule(what=st.sampled_from(["the service", "its port", "jobs", "the release"]), sure=st.integers(0, 4))
     def user_deletes(self, what: str, sure: int) -> None:
         if what == "the service":
             self.world.selector = None
+        elif what == "its port":
+            self.world.target_port = 1
         elif what == "jobs":
             self.world.jobs, self.world.started = {}, {}
         elif sure == 4:
@@ -241,13 +247,15 @@ class Life(RuleBasedStateMachine):
         else:
             self.world.answers_wrong = what == "wrong"
 
-    @rule(what=st.sampled_from(["base deleted", "base broken", "base back", "taken", "preview taken", "free", "rival"]))
+    @rule(what=st.sampled_from(SURROUNDINGS))
     def the_surroundings_change(self, what: str) -> None:
         world = self.world
         if what == "base deleted":
             world.base_is_deleted()
         elif what == "base back":
             world.base_comes_back(pods=2)
+        elif what == "base port":
+            world.base_gets_another_port()
         elif what == "base broken" and world.base is not None:
             world.base = replace(world.base, problems=(Problem(Reason.LORA_NOT_ENABLED, "no --enable-lora"),))
         elif what == "rival" and not world.history:

@@ -41,6 +41,23 @@ def test_a_promoted_release_is_built_started_validated_switched_and_watched() ->
     assert all(hex_of(V1)[:8] == label for label in labels(world)), "the adapter stays loaded behind it"
 
 
+def test_behind_an_api_key_in_plain_text_nothing_is_built_and_the_adapter_serves() -> None:
+    """The validation could not ask: it would reject the artifact after all the building."""
+    world = serving_v1()
+    assert world.base is not None
+    world.base = replace(world.base, api_key_is_plain=True)
+    settle(world.promote(), 20)
+    assert world.served == adapter(V1) and world.answering()
+    assert {kind for kind, _ in world.jobs} == {JobKind.IMPORT}
+    status, reason, message = world.condition("ArtifactBuilt")
+    assert (status, reason) == ("False", "ApiKeyInPlainText")
+    assert "put the key into a Secret and refer to it by secretKeyRef. Change the spec, or set" in message
+    assert world.reason("Degraded") == ("True", "ApiKeyInPlainText")
+    world.base = replace(world.base, api_key_is_plain=False)
+    settle(world, 90)
+    assert world.reason("Promoted") == ("True", "Promoted"), "it goes on by itself once that is mended"
+
+
 def test_clients_get_answers_all_the_way_through_a_promotion() -> None:
     world = serving_v1().promote()
     for _ in run(world, 100):

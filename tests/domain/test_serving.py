@@ -248,6 +248,35 @@ def test_the_route_selects_the_loaded_label_of_the_version_that_serves() -> None
     assert world.selector == {"app": "tiny-llama", LOADED: hex_of(V1)[:8]}
 
 
+def test_the_route_follows_the_base_to_another_port() -> None:
+    world = serving_v1()
+    world.base_gets_another_port()
+    settle(world, 10)
+    assert world.target_port == 9000 and len(world.answering()) == 2
+    assert world.reason("Ready") == ("True", "Serving")
+
+
+def test_the_port_of_the_route_stays_until_a_pod_is_heard_at_the_new_one() -> None:
+    """Pods of the older template listen where they always did, and are all that answers."""
+    world = serving_v1()
+    assert world.base is not None
+    world.base = replace(world.base, port=9000)
+    for pod in world.pods.values():
+        pod.mute = True
+    settle(world, 5)
+    assert world.target_port == 8000
+    world.pods["pod-0"].mute = False
+    settle(world, 2)
+    assert world.target_port == 9000
+
+
+def test_a_port_of_the_route_that_somebody_changed_is_put_right() -> None:
+    world = serving_v1()
+    world.target_port = 1
+    settle(world, 2)
+    assert len(world.answering()) == 2
+
+
 # -- a new version
 
 
@@ -362,6 +391,7 @@ def test_a_deleted_release_leaves_the_route_then_unloads_and_only_then_goes() ->
     controller = Controller(world)
     controller.reconcile()
     assert labels(world) == [None, None] and world.finalizer
+    assert world.condition("Ready") == ("False", "Deleting", "the release is being deleted")
     controller.reconcile()
     assert all(ROUTE in pod.adapters for pod in world.pods.values()), "requests may still be under way"
     settle(world, 10)

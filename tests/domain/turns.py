@@ -51,7 +51,9 @@ class Controller:
         if not self.lagging or self.cached is None:
             self.cached = fresh
             return fresh
-        now = {p.container_id: p.adapters for p in fresh.base_pods}
+        asked_at = self.cached.base.port if self.cached.base else None
+        listening = fresh.base is not None and fresh.base.port == asked_at
+        now = {p.container_id: p.adapters for p in fresh.base_pods if listening}
         route = self.cached.route
         if route is not None:
             route = replace(route, answered_root=fresh.route.answered_root if fresh.route else None)
@@ -142,4 +144,4 @@ def quiet(world: World) -> None:
 def fingerprint(world: World) -> str:
     """All that an action or a status write can change."""
     up = [(m.uid, m.available) for m in world.merged.values()]
-    return repr((world.status, world.pods, up, sorted(world.jobs), world.selector, world.finalizer))
+    return repr((world.status, world.pods, up, sorted(world.jobs), world.selector, world.target_port, world.finalizer))

@@ -85,6 +85,7 @@ class Merged:
     milliseconds: int = 0
     trouble: str = ""
     never_starts: bool = False
+    port: int = 8000  # that of the base when it was made
     unreadable: bool = False  # its /metrics does not answer
 
 
@@ -114,6 +115,7 @@ class World:
         self.jobs: dict[tuple[JobKind, str], Job] = {}
         self.merged: dict[str, Merged] = {}
         self.selector: dict[str, str] | None = None
+        self.target_port: int | None = None  # of the Service
         self.slow_endpoints: list[str] | None = None  # what the Service still reaches while endpoints lag behind
         self.endpoints_lag = False
         self.answers_wrong = False  # what is asked through the route answers with another root
@@ -205,9 +207,15 @@ class World:
         return [p.name for p in self.pods.values() if p.up and p.label == selector[LOADED]]
 
     def answering(self) -> list[str]:
-        """Routed pods that give right answers: those that hold what their label says."""
-        routed = self.routed_pods()
+        """Routed pods that give right answers: those that hold what their label says, and listen at the port."""
+        routed = [p for p in self.routed_pods() if self.port_of(p) == self.target_port]
         return [p for p in routed if p not in self.pods or self._tells_the_truth(self.pods[p])]
+
+    def port_of(self, name: str) -> int | None:
+        """Where vLLM listens in that pod."""
+        if name in self.pods:
+            return self.base.port if self.base else None
+        return next((m.port for m in self.merged.values() if f"merged-{m.uid}" == name), None)
 
     def _tells_the_truth(self, pod: BasePod) -> bool:
         root = self.root(pod)
@@ -266,7 +274,7 @@ class World:
             artifact_id=m.artifact_id,
             replicas=m.replicas,
             root=f"/store/artifacts/{hex_of(m.artifact_id)}",
-            port=8000,
+            port=m.port,
             available=int(m.available),
             pods=(pod,) if m.replicas else (),
             counters=counters if m.available and not m.unreadable else None,
@@ -283,12 +291,15 @@ class World:
         return RouteFacts(
             owned=True,
             selector=dict(self.selector),
+            target_port=self.target_port,
             endpoints=frozenset(pods),
             answered_root=answer,
             answer_problem="" if answer else "nothing answers",
         )
 
     def _answer_of(self, name: str) -> str | None:
+        if self.port_of(name) != self.target_port:
+            return None
         if name in self.pods:
             return self.root(self.pods[name])
         merged = next(m for m in self.merged.values() if f"merged-{m.uid}" == name)
@@ -352,9 +363,17 @@ class World:
         self.base, self.pods = None, {}
 
     def base_comes_back(self, pods: int = 1) -> None:
-        self.base = base(max_cpu_loras=self.slots)
+        self.base = base(max_cpu_loras=self.slots, port=self.base.port if self.base else 8000)
         for _ in range(pods - len(self.pods)):
             self.add_pod()
+
+    def base_gets_another_port(self) -> None:
+        """Its pods are made anew, all at once."""
+        if self.base is not None:
+            self.base = replace(self.base, port=17000 - self.base.port)
+            pods, self.pods = len(self.pods), {}
+            for _ in range(pods):
+                self.add_pod()
 
     def let_endpoints_catch_up(self) -> None:
         self.endpoints_lag, self.slow_endpoints = False, None

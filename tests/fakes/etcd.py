@@ -100,7 +100,7 @@ class Etcd:
                 return old
             if new.get("spec") != old.get("spec"):
                 new["metadata"]["generation"] = old["metadata"]["generation"] + 1
-            if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+            if new["metadata"].get("deletionTimestamp") and not new["metadata"].get("finalizers"):
                 return self._remove(place, new)
             return self._commit(place, old, new)
 

@@ -41,6 +41,8 @@ def deployment(*containers: Json, annotations: Json | None = None, replicas: int
     return copy.deepcopy(made)
 
 
+# Nothing in it says that it is vLLM.
+UNKNOWN: Json = {"name": "engine", "image": "registry.example/llm:1", "command": ["/start.sh"], "args": []}
 SHELL_FORM = container(
     command=["/bin/sh", "-c"],
     args=[

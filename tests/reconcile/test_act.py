@@ -24,18 +24,19 @@ from controller.domain.actions import (
 )
 from controller.domain.snapshot import JobKind
 from controller.engine.errors import EngineRefused, EngineTroubled, LoadRejected, NameTaken
-from controller.errors import Conflict, LeadershipLost, PermanentError
+from controller.errors import Conflict, Forbidden, LeadershipLost, NotFound, PermanentError
 from controller.reconcile.act import carry_out
 from controller.reconcile.act_objects import NameInUse, ServiceNameTaken, TargetNotReady
 from controller.reconcile.act_pods import NoFreeSlot, StillRouted
 from controller.reconcile.caches import RELEASES
+from controller.reconcile.engines import ApiKeyNotReadable
 from controller.reconcile.status import StatusWriter
 from controller.reconcile.turn import StalePod, StaleRelease
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES
 from tests.builders import A1, A2, D1, D2, ReleaseBuilder, adapter, artifact, release
 from tests.fakes.connection import Connection
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster
-from tests.reconcile.deployments import container
+from tests.reconcile.deployments import UPDATING, container
 
 LABEL = "loaded.adapterrelease.dev/support-bot"
 UNROUTED = "unrouted.adapterrelease.dev/support-bot"
@@ -100,6 +101,24 @@ def test_a_refusal_is_remembered_for_this_container_only(world: Cluster) -> None
     failure = world.observe().base_pods[0].load_failure
     assert failure is not None and failure.permanent and failure.digest == D1 and "rank 32" in failure.message
     world.restart("pod-0")
+    assert world.observe().base_pods[0].load_failure is None
+
+
+def test_a_name_that_is_still_taken_by_another_version_is_no_refusal_of_this_one(world: Cluster) -> None:
+    """vLLM ended a load after the controller had given it up; the version on the pod is not the wanted one any more."""
+    turn = world.turn()
+    world.actor(LOAD, world.turn())
+    with pytest.raises(NameTaken):
+        world.actor(LoadAdapter("why", "pod-0", "support-bot", D2, adapter_path(D2)), turn)
+    failure = world.observe().base_pods[0].load_failure
+    assert failure is not None and failure.digest == D2 and not failure.permanent
+
+
+def test_an_api_key_that_cannot_be_read_is_no_refusal_by_vllm(world: Cluster) -> None:
+    env = [UPDATING, {"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "vllm", "key": "key"}}}]
+    world.change_base(env=env)
+    with pytest.raises(ApiKeyNotReadable):
+        world.actor(LOAD, world.turn())
     assert world.observe().base_pods[0].load_failure is None
 
 
@@ -315,6 +334,29 @@ def test_a_stale_plan_stops_at_once_and_other_failures_do_not(world: Cluster) ->
     with pytest.raises(StaleRelease):
         carry_out([SwitchRoute("why", adapter(D1)), RemoveLabel("why", "pod-0")], turn, world.actor)
     assert notes_on(world) == {}
+
+
+def test_a_failure_that_nobody_thought_of_does_not_keep_the_other_actions_from_being_done(world: Cluster) -> None:
+    def act(action: Any, turn: Any) -> None:
+        if action is PROVE:
+            raise KeyError("name")
+        world.actor(action, turn)
+
+    outcome = carry_out([PROVE, LOAD], world.turn(), act)
+    assert [error.reason for error in outcome.errors] == ["Unexpected"]
+    assert outcome.refused == ("why: unexpected KeyError; see the controller's log",)
+    assert "support-bot" in world.engines["pod-0"].listed
+
+
+def test_a_person_is_told_of_what_only_a_person_can_mend(world: Cluster) -> None:
+    def act(action: Any, turn: Any) -> None:
+        raise {LOAD: LoadRejected("no"), PROVE: NotFound("gone"), STAGE: Conflict("changed")}.get(action) or Forbidden(
+            "exceeded quota"
+        )
+
+    outcome = carry_out([LOAD, PROVE, STAGE, MERGE], world.turn(), act)
+    assert len(outcome.errors) == 4
+    assert outcome.refused == ("why: exceeded quota",)
 
 
 def test_our_own_finalizer_does_not_make_the_plan_stale(world: Cluster) -> None:

@@ -127,7 +127,7 @@ def test_a_claim_mounted_twice_is_one_store_at_its_shortest_path() -> None:
 )
 def test_a_key_in_the_template_itself_is_used(made: dict[str, Any]) -> None:
     facts = base_facts(deployment(made))
-    assert plain_api_key(facts) == "s3cret"
+    assert plain_api_key(facts) == "s3cret" and facts.api_key_is_plain
     assert "s3cret" not in repr(facts)
 
 
@@ -136,4 +136,6 @@ def test_a_key_argument_that_refers_to_a_secret_is_found() -> None:
         args=["--enable-lora", "--api-key", "$(KEY)"],
         env=[UPDATING, {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "vllm", "key": "k"}}}],
     )
-    assert base_facts(deployment(made)).api_key_secret == ("vllm", "k")
+    facts = base_facts(deployment(made))
+    assert (facts.api_key_secret, facts.api_key_is_plain) == (("vllm", "k"), False)
+    assert not base_facts(deployment()).api_key_is_plain

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from controller.api.v1alpha1 import RETRY_ANNOTATION
+from controller.errors import PermanentError
 from controller.reconcile.caches import RELEASES
 from controller.runtime.resources import DEPLOYMENTS, JOBS, PODS, SERVICES
 from tests.builders import A1, A2, D1, D2, release
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster, import_summary
+from tests.reconcile.deployments import UNKNOWN
 
 ARTIFACT_PATH = f"/store/artifacts/{A1.removeprefix('sha256:')}"
 
@@ -87,6 +90,16 @@ def test_a_restarted_container_leaves_the_route_and_comes_back(world: Cluster) -
     assert [p["metadata"]["name"] for p in world.ready_pods(selector)] == ["pod-1"]
     world.run(lambda: len(world.ready_pods(selector)) == 2)
     assert world.engines["pod-0"].listed == {"support-bot": adapter_path(D1)}
+
+
+@pytest.mark.parametrize("changed", [{"targetPort": 1}, {"port": 81}, {"targetPort": "http"}])
+def test_ports_of_the_route_that_somebody_changed_are_put_right(world: Cluster, changed: dict[str, Any]) -> None:
+    world.add_base()
+    world.apply(release())
+    serve_adapter(world)
+    (right,) = world.get(SERVICES, "support-bot")["spec"]["ports"]
+    world.api.patch(SERVICES.path(*KEY), {"spec": {"ports": [right | changed]}})
+    world.run(lambda: world.get(SERVICES, "support-bot")["spec"]["ports"] == [right], passes=3)
 
 
 def test_a_load_that_vllm_refuses_is_told_and_not_repeated(world: Cluster) -> None:
@@ -222,6 +235,54 @@ def test_a_short_absence_is_not_counted_from_when_the_first_of_two_replicas_was_
             world.now += timedelta(seconds=1)
     assert (world.serving() or {})["backend"] == {"kind": "Artifact", "id": A1}
     assert not world.release()["status"]["rollout"].get("rejected")
+
+
+def test_a_release_goes_although_nobody_knows_its_base_s_container_any_more(world: Cluster) -> None:
+    """Its pods cannot be asked; after a minute it is not waited for them any longer."""
+    world.add_base()
+    world.apply(release())
+    serve_adapter(world)
+    world.change_base(**UNKNOWN)
+    world.engines["pod-0"].fault = "hang"
+    world.api.delete(RELEASES.path(*KEY))
+    world.now = datetime.now(UTC)  # the fake API server's clock, which says when the deletion was asked for
+    world.reconcile()
+    assert "loaded.adapterrelease.dev/support-bot" not in world.get(PODS, "pod-0")["metadata"]["labels"]
+    world.run(lambda: not any(p.plural == "adapterreleases" for p in world.api.etcd.objects), passes=90)
+
+
+def refused(world: Cluster) -> list[str]:
+    return [message for kind, reason, message in world.events if (kind, reason) == ("Warning", "ActionRefused")]
+
+
+def test_a_job_that_cannot_be_made_is_told_and_the_adapter_goes_on_being_kept(world: Cluster) -> None:
+    world.add_base(pods=2)
+    wrong = {"spec": {"containers": [{"name": "job", "env": [{"value": "1"}]}]}}
+    made = release().stable()
+    made.wire["spec"]["build"]["podTemplate"] = wrong
+    world.apply(made)
+    serve_adapter(world)
+    for _ in range(20):
+        with suppress(PermanentError):
+            world.reconcile()
+    (told,) = refused(world)
+    assert told.startswith("build with inputs ")
+    assert told.endswith(".containers[job].env must be a list of objects with a name")
+    assert "is not made yet" in message_of(world, "ArtifactBuilt")
+    selector = world.get(SERVICES, "support-bot")["spec"]["selector"]
+    world.restart("pod-0")
+    for _ in range(4):
+        with suppress(PermanentError):
+            world.reconcile()
+    assert len(world.ready_pods(selector)) == 2
+    world.now += timedelta(minutes=10)
+    with suppress(PermanentError):
+        world.reconcile()
+    assert len(refused(world)) == 2
+
+
+def message_of(world: Cluster, condition: str) -> str:
+    return next(str(c["message"]) for c in world.release()["status"]["conditions"] if c["type"] == condition)
 
 
 def test_an_artifact_that_was_deleted_and_built_again_is_known_by_its_new_files(world: Cluster) -> None:

@@ -25,6 +25,7 @@ from tests.reconcile.deployments import (
     SHELL_FORM,
     SIDECAR,
     STORE,
+    UNKNOWN,
     container,
     deployment,
 )
@@ -298,6 +299,28 @@ def test_a_pod_template_cannot_loosen_security_or_replace_what_runs() -> None:
     assert wished["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "adapter-release-controller"
 
 
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ({"spec": []}, "podTemplate.spec must be an object"),
+        ({"metadata": {"labels": ["a"]}}, "podTemplate.metadata.labels must be an object"),
+        ({"metadata": {"annotations": "a"}}, "podTemplate.metadata.annotations must be an object"),
+        (
+            {"spec": {"containers": {"name": "job"}}},
+            "podTemplate.spec.containers must be a list of objects with a name",
+        ),
+        ({"spec": {"containers": [{"image": "x"}]}}, "containers must be a list of objects with a name"),
+        ({"spec": {"containers": [{"name": "job", "env": [{"value": "1"}]}]}}, "env must be a list of objects"),
+        ({"spec": {"containers": [{"name": "job", "resources": []}]}}, "resources must be an object"),
+        ({"spec": {"containers": [{"name": "job", "resources": {"limits": 1}}]}}, "resources.limits must be an object"),
+    ],
+)
+def test_a_pod_template_that_is_none_is_refused_by_the_name_of_its_field(template: Json, says: str) -> None:
+    snapshot = seen(release().stable().spec(build=copy.deepcopy(BUILD) | {"podTemplate": template}))
+    with pytest.raises(ValueError, match=says):
+        job_of(JobKind.BUILD, snapshot)
+
+
 def test_a_pod_template_concerns_the_build_alone() -> None:
     snapshot = seen(release().stable().spec(build=copy.deepcopy(BUILD) | {"podTemplate": GPU}))
     assert "nodeSelector" not in job_of(JobKind.IMPORT, snapshot)["spec"]["template"]["spec"]
@@ -349,6 +372,22 @@ def test_a_script_is_rewritten_in_its_own_words_and_hands_signals_to_vllm() -> N
     )
 
 
+EXPORTER: Json = {"name": "exporter", "image": "reg/vllm-exporter:1", "args": ["--port", "9"]}
+BARE = container(name="engine", image="reg/llm:1", command=None, args=["/store/m", "--enable-lora", "--port=81"])
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        deployment(BARE, SIDECAR),
+        deployment(BARE, EXPORTER, annotations={"adapterrelease.dev/container": "engine"}),
+    ],
+)
+def test_what_it_serves_can_be_read_from_it_whatever_its_base_was_known_by(base: Json) -> None:
+    server = base_facts(merged_of(seen(made=base)))
+    assert (server.container, server.model, server.port) == ("engine", PATH, 81)
+
+
 def test_its_labels_are_its_own() -> None:
     made = merged_of(seen())
     labels = made["spec"]["template"]["metadata"]["labels"]
@@ -363,6 +402,18 @@ def test_a_base_whose_selector_would_match_it_is_refused() -> None:
     greedy["spec"]["selector"]["matchLabels"] = {"app.kubernetes.io/instance": "support-bot"}
     with pytest.raises(ValueError, match="matches the merged model's pods too: narrow it"):
         merged_of(seen(made=greedy))
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (UNKNOWN, "has no container that starts vLLM: name it in the annotation"),
+        (container(volumeMounts=[]), "mounts no store"),
+    ],
+)
+def test_a_base_that_does_not_say_its_container_or_its_store_makes_none(made: Json, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        merged_of(seen(made=deployment(made)))
 
 
 def test_it_drains_before_it_is_killed() -> None:

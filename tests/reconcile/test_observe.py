@@ -20,7 +20,7 @@ from controller.reconcile.route import ready_endpoints
 from controller.runtime.resources import DEPLOYMENTS, PODS, SERVICES
 from tests.builders import A1, D1, adapter, artifact, base, release
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster
-from tests.reconcile.deployments import UPDATING, container
+from tests.reconcile.deployments import UNKNOWN, UPDATING, container
 
 Json = dict[str, Any]
 
@@ -48,6 +48,17 @@ def test_without_a_base_there_are_no_facts_and_no_pods(world: Cluster) -> None:
     world.apply(release())
     snapshot = world.observe()
     assert (snapshot.base, snapshot.base_pods, snapshot.route) == (None, (), None)
+
+
+def test_a_base_without_a_vllm_container_is_seen_with_its_problem(world: Cluster) -> None:
+    world.add_base(**UNKNOWN)
+    world.apply(release())
+    snapshot = world.observe()
+    assert snapshot.base is not None
+    assert [p.reason for p in snapshot.base.problems] == ["NoVllmContainer"]
+    world.reconcile()
+    (ready,) = [c for c in world.release()["status"]["conditions"] if c["type"] == "Ready"]
+    assert (ready["status"], ready["reason"]) == ("False", "NoVllmContainer")
 
 
 def test_only_adapters_are_listed_not_the_base_itself(world: Cluster) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from controller.api.types import parse_duration
 from controller.domain.snapshot import BaseFacts, Snapshot
+from controller.reconcile.base import CONTAINER_ANNOTATION
 from controller.reconcile.objects.metadata import (
     ARTIFACT_ANNOTATION,
     artifact_labels,
@@ -34,7 +35,9 @@ _FOREIGN_ANNOTATIONS = ("kubectl.kubernetes.io/", "adapterrelease.dev/")
 
 
 def merged_deployment(snapshot: Snapshot, base: BaseFacts, artifact_id: str, path: str) -> Json:
-    """Raises ValueError when the base's selector would match its pods."""
+    """Raises ValueError when the base does not say its vLLM container or its store, or would take the pods for its."""
+    if not base.model or not base.store_path:
+        raise ValueError("; ".join(problem.message for problem in base.problems))
     release = snapshot.release
     rollout = release.spec.rollout
     pod_labels = labels(release, "merged", **artifact_labels(artifact_id))
@@ -44,7 +47,11 @@ def merged_deployment(snapshot: Snapshot, base: BaseFacts, artifact_id: str, pat
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {**meta, "annotations": {ARTIFACT_ANNOTATION: artifact_id}},
+        "metadata": {
+            **meta,
+            # The reader of what it serves need not guess: its arguments have lost what a base is known by.
+            "annotations": {ARTIFACT_ANNOTATION: artifact_id, CONTAINER_ANNOTATION: base.container},
+        },
         "spec": {
             "replicas": rollout.replicas or max(1, base.replicas),
             "revisionHistoryLimit": 1,
