@@ -155,7 +155,8 @@ def _make_adapter(directory: Path, kind: str, about: Kind) -> None:
 def _adapted(directory: Path, kind: str, about: Kind) -> Any:
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(_base(directory, about, untied=True), directory / kind)
+    together = "trainable_token_indices" in about.config  # PEFT trains these rows of tied embeddings as one
+    return PeftModel.from_pretrained(_base(directory, about, untied=not together), directory / kind)
 
 
 def _logits(model: Any) -> Any:
