@@ -89,6 +89,7 @@ class Target:
                 _allocate(self.fd, size)
         except OSError:
             os.close(self.fd)
+            path.unlink()
             raise
 
     def write(self, data: memoryview, at: int) -> None:

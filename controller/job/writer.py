@@ -70,12 +70,11 @@ class _Output:
         self.target = Target(self.partial, shard.size)
         self._written = 0
 
-    def note(self, size: int) -> None:
-        """`size` more bytes are written."""
+    def note(self, size: int) -> bool:
+        """`size` more bytes are written. True when it is time to nudge the disk."""
         before = self._written // WRITE_BACK_BYTES
         self._written += size
-        if self._written // WRITE_BACK_BYTES > before:
-            self.target.start_writing_back()
+        return self._written // WRITE_BACK_BYTES > before
 
     def abandon(self) -> None:
         with suppress(OSError):
@@ -182,7 +181,10 @@ class _Work:
             size = len(output.shard.header)
         self._progress.advance(size)
         with self._lock:
-            output.note(size)
+            is_due = output.note(size)
+        if is_due:  # while the shard has this piece pending, its file stays open
+            output.target.start_writing_back()
+        with self._lock:
             output.pending -= 1
             if output.is_issued and not output.pending and self._error is None:
                 self._finisher.submit(self._finish, output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,22 @@ def test_a_disk_that_fails_leaves_nothing_half_and_is_named(
     left = list((work / "out").iterdir())
     assert all(p.read_bytes() == (work / "whole" / p.name).read_bytes() for p in left)
     assert run(work, work / "out") == expected
+
+
+def test_a_shard_that_the_disk_cannot_hold_is_found_before_the_work(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    intercepted(monkeypatch, reads.append, ("preadv",))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limit[1]))
+    try:
+        with pytest.raises(OSError, match=r"safetensors\.partial") as e:
+            run(work, work / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert e.value.errno == errno.EFBIG
+    assert not reads and not list((work / "out").iterdir())
 
 
 def test_a_base_that_is_cut_off_while_it_is_read_is_an_error(work: Path) -> None:
