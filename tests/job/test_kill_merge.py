@@ -28,8 +28,8 @@ CALLS = ("open", "preadv", "pwrite", "copy_file_range", "fsync", "rename")
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A base of three shards, an adapter, and blocks so small that there are many moments."""
-    monkeypatch.setattr(layout, "BLOCK_BYTES", 400)
-    monkeypatch.setattr(layout, "COPY_BYTES", 400)
+    monkeypatch.setattr(layout, "BLOCK_BYTES", 1500)
+    monkeypatch.setattr(layout, "COPY_BYTES", 1500)
     tiny_models.base(tmp_path / "base", shards=3)
     tiny_models.adapter(tmp_path / "adapter")
     return tmp_path
@@ -106,7 +106,7 @@ def test_a_disk_that_fails_leaves_nothing_half_and_is_named(
     count = iter(range(1, 1 << 30))
 
     def fail(_: str) -> None:
-        if next(count) == (2 if call in ("fsync", "rename") else 12):
+        if next(count) == (2 if call in ("fsync", "rename") else 4):
             raise OSError(code, os.strerror(code))
 
     expected = run(work, work / "whole")
