@@ -10,15 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.job.adapter import (
-    CONFIG,
-    WEIGHTS,
-    Adapter,
-    AdapterConfig,
-    LoraModule,
-    make_adapter,
-    parse_config,
-)
+from controller.job.adapter import CONFIG, WEIGHTS, Adapter, LoraModule, make_adapter
+from controller.job.adapter_config import AdapterConfig, parse_config
 from controller.job.base import Base, layer_of
 from controller.job.contract import Stage
 from controller.job.findings import Finding, some
