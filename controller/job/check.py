@@ -26,7 +26,7 @@ from controller.job.strict_json import read_object
 from controller.job.subject import Check, Subject
 
 MAX_CONFIG_BYTES = 4 << 20
-MAX_HEADER_BYTES = 32 << 20  # of a hundred thousand tensors
+MAX_HEADER_BYTES = 16 << 20  # of a hundred thousand tensors
 BLOCK = 8 << 20
 
 

@@ -18,7 +18,7 @@ from controller.job.reasons import Reason
 from controller.job.strict_json import read_object
 from controller.job.subject import Subject
 
-MAX_BYTES = 128 << 20
+MAX_BYTES = 48 << 20  # the largest vocabularies of today need 34
 MAX_TEMPLATE_BYTES = 1 << 20
 # A trainer may give a few reserved tokens other names; another model's tokenizer names most of them differently.
 MAX_RENAMED_SHARE = 0.01

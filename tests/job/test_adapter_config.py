@@ -63,13 +63,18 @@ def test_rslora_divides_by_the_root_of_the_rank() -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    [r"(?:\w|[a-z_]|\d|\.)+[!?]", r"(?:(.*\.)?((\w|\w|\.)*))[!?]", r"(?=(?:\w|[a-z]|\.)+!).*"],
+    [r"(?:(?:\w|[a-z]|\.)+)+(?!.)(?<!j)", r"(?=(?:\w|[a-z]|\.)+!).*", r"((\w|[a-z]|\.)*)$(?<=!)"],
 )
 def test_a_pattern_that_backtracks_for_ever_is_stopped(pattern: str) -> None:
     found = config(target_modules=pattern)
     for _ in range(3):  # and it stays stopped: a thousand modules do not take a thousand times as long
         with pytest.raises(PatternError, match="takes too long to match"):
             found.targets(Q5 * 4)
+
+
+@pytest.mark.parametrize("pattern", [r"(\w+)+[!?]", r"(.*)*[!?]", r"(.*\.?)*(.*\.?)*(.*\.?)*[!?]", r"((\w|\w)*\.?)*-"])
+def test_the_classics_end_by_themselves(pattern: str) -> None:
+    assert not config(target_modules=pattern).targets(Q5 * 4)
 
 
 def test_all_matches_together_have_one_limit() -> None:
