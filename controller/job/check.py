@@ -129,7 +129,8 @@ def targeted_module_has_no_tensors(s: Subject) -> Iterator[Finding]:
 
 def module_is_not_targeted(s: Subject) -> Iterator[Finding]:
     """vLLM would load it, PEFT would not: the two would not be the same model."""
-    extra = [m for m in [*s.adapter.modules, *s.adapter.embeddings] if not s.adapter.config.targets(m)]
+    config, modules = s.adapter.config, [*s.adapter.modules, *s.adapter.embeddings]
+    extra = [m for m in modules if not config.targets(m) and not _is_tied_along(s, m)]
     if extra:
         yield Finding(Reason.INVALID_CONFIG, f"tensors for modules that the config does not target: {some(extra)}")
 
@@ -243,6 +244,12 @@ def _is_finite(adapter: Adapter, info: TensorInfo) -> bool:
     """By blocks: a saved embedding may be as large as memory."""
     raw = adapter.raw(info)
     return all(all_finite(raw[start : start + BLOCK], info.dtype) for start in range(0, info.size, BLOCK))
+
+
+def _is_tied_along(s: Subject, module: str) -> bool:
+    """Whether PEFT adapts the output layer because it adapts the embedding that is tied to it."""
+    tied = s.architecture is not None and s.architecture.is_tied_output(module)
+    return tied and s.adapter.config.ensure_weight_tying
 
 
 def _rank_is(m: LoraModule, rank: int) -> bool:

@@ -150,7 +150,7 @@ def saved_tensor_is_missing(s: Subject) -> Iterator[Finding]:
     if lost := [n for n in built if n not in s.adapter.saved and _must_be_saved(s, n)]:
         yield Finding(Reason.INCOMPLETE_TENSORS, f"to be saved by modules_to_save or bias, but missing: {some(lost)}")
     names = [*built, *s.adapter.saved]
-    unused = [m for m in config.modules_to_save if not any(m in suffixes(p) for n in names for p in _parents(n))]
+    unused = [m for m in config.modules_to_save if not any(p.endswith(m) for n in names for p in _parents(n))]
     if unused:
         yield Finding(Reason.BASE_MISMATCH, f"modules_to_save names {some(unused)}, the base has no such module")
 
@@ -188,7 +188,9 @@ def _shape(name: str, info: TensorInfo, expected: tuple[int, ...]) -> Iterator[F
 
 
 def _is_configured(s: Subject, tensor: str) -> bool:
-    return s.adapter.config.saves(tensor.rpartition(".")[0]) or _is_trained_bias(s, tensor)
+    names = s.adapter.config.modules_to_save
+    # PEFT compares ends of names: "norm" is also every post_attention_layernorm
+    return (bool(names) and any(p.endswith(names) for p in _parents(tensor))) or _is_trained_bias(s, tensor)
 
 
 def _is_trained_bias(s: Subject, tensor: str) -> bool:

@@ -5,8 +5,11 @@ What a check may do with them is find something or nothing. Used by test_check_f
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +150,23 @@ def adapters(draw: st.DrawFn) -> Files:
     for name in draw(st.lists(st.sampled_from(sorted(TOKENIZERS)), max_size=2, unique=True)):
         files[name] = draw(_with_setting(TOKENIZERS[name]) | _cut_or_changed(TOKENIZERS[name]) | values.map(_json))
     return files
+
+
+def variants(files: Files, count: int) -> Iterator[Files]:
+    """`files`, and `count` copies with a few random bytes changed: cheap beside what Hypothesis takes to choose."""
+    yield files
+    seed = b"".join(files[name] for name in sorted(files))
+    chance = random.Random(hashlib.sha256(seed).digest())  # so the same example fails again
+    for _ in range(count):
+        name = chance.choice(sorted(files))
+        content = bytearray(files[name])
+        for _ in range(chance.randint(1, 4)):
+            start = chance.randrange(min(len(content), 600) + 1)
+            if content[start : start + 1].isalnum():  # often enough, the JSON around it stays sound
+                content[start] = chance.choice(b"0123456789abqAB")
+            else:
+                content[start : start + chance.choice((0, 1, 4))] = chance.randbytes(chance.choice((0, 1, 4)))
+        yield files | {name: bytes(content)}
 
 
 def carry_out(directory: Path, base: Base, files: Files, use: Use) -> int:
