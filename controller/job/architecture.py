@@ -81,12 +81,17 @@ class Architecture:
         """Whether the base keeps the module's weight as (in, out), as transformers' Conv1D does."""
         return self._base.config.get("model_type") in _OF_CONV1D and leaf(module).startswith("c_")
 
+    def is_built(self, name: str) -> bool:
+        """Whether transformers builds what `name` is of: not the layers of multi-token prediction."""
+        layer = layer_of(name)
+        beyond = self._base.layers is not None and layer is not None and layer >= self._base.layers
+        return not beyond and "mtp" not in name.split(".")
+
     def linear_modules(self) -> Iterator[str]:
-        """Modules with a matrix, without the layers that transformers does not build (multi-token prediction)."""
+        """Modules with a matrix."""
         for module in sorted(self.modules):
-            info, layer = self._base.tensor(f"{module}.weight"), layer_of(module)
-            beyond = self._base.layers is not None and layer is not None and layer >= self._base.layers
-            if info is not None and len(info.shape) == 2 and not beyond:
+            info = self._base.tensor(f"{module}.weight")
+            if info is not None and len(info.shape) == 2 and self.is_built(module):
                 yield module
 
     def why_missing(self, module: str) -> str:

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from controller.job import check_base, check_saved, check_tokenizer
 from controller.job.adapter import CONFIG, WEIGHTS, Adapter, LoraModule, make_adapter
 from controller.job.adapter_config import AdapterConfig, parse_config
@@ -64,7 +67,8 @@ def examine(path: Path, base: Base | None, max_lora_rank: int | None = None, use
     if extra := left_behind(path):
         notes.append(f"not part of an adapter, left behind: {some(extra)}")
     findings = list(dict.fromkeys([*findings, *tokenizer]))
-    return Report(subject.adapter, tuple(findings or merge_refuses_it(subject)), tuple(notes))
+    findings = findings or [*_carried_out(merge_refuses_it, subject)]
+    return Report(subject.adapter, tuple(findings), tuple(notes))
 
 
 def _carried_out(check: Check, subject: Subject) -> Iterator[Finding]:
@@ -201,8 +205,11 @@ def shape_does_not_fit_base(s: Subject) -> Iterator[Finding]:
 
 
 def weight_is_not_finite(s: Subject) -> Iterator[Finding]:
-    floats = [t for t in s.adapter.header.tensors.values() if t.dtype in FLOATS]
-    if bad := [t.name for t in floats if not _is_finite(s.adapter, t)]:
+    floats = [t for t in s.adapter.header.tensors.values() if t.dtype in FLOATS and t.size]
+    if not floats:
+        return
+    data = np.memmap(s.adapter.path / WEIGHTS, np.uint8, "r")  # once: there may be a hundred thousand tensors
+    if bad := [t.name for t in floats if not _is_finite(data[t.start : t.end], t.dtype)]:
         yield Finding(Reason.NON_FINITE_WEIGHTS, f"NaN or infinite: {some(bad)}")
 
 
@@ -257,10 +264,9 @@ def _config(path: Path) -> AdapterConfig | list[Finding]:
     return config or [Finding(Reason.INVALID_CONFIG, p) for p in problems]
 
 
-def _is_finite(adapter: Adapter, info: TensorInfo) -> bool:
+def _is_finite(raw: NDArray[np.uint8], dtype: str) -> bool:
     """By blocks: a saved embedding may be as large as memory."""
-    raw = adapter.raw(info)
-    return all(all_finite(raw[start : start + BLOCK], info.dtype) for start in range(0, info.size, BLOCK))
+    return all(all_finite(raw[start : start + BLOCK], dtype) for start in range(0, raw.size, BLOCK))
 
 
 def _is_tied_along(s: Subject, module: str) -> bool:

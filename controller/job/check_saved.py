@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 from controller.job.architecture import Architecture
-from controller.job.base import layer_of
 from controller.job.findings import Finding, some
 from controller.job.module_names import is_embedding, is_vocabulary, suffixes
 from controller.job.reasons import Reason
@@ -125,9 +124,9 @@ def saved_tensor_does_not_fit(s: Subject) -> Iterator[Finding]:
 
 def saved_tensor_is_missing(s: Subject) -> Iterator[Finding]:
     config = s.adapter.config
-    if s.base is None or not (config.modules_to_save or config.bias != "none"):
+    if s.base is None or s.architecture is None or not (config.modules_to_save or config.bias != "none"):
         return
-    built = [n for n in s.base.location if (layer_of(n) or 0) < (s.base.layers or 1 << 30)]
+    built = [n for n in s.base.location if s.architecture.is_built(n)]
     if lost := [n for n in built if n not in s.adapter.saved and _must_be_saved(s, n)]:
         yield Finding(Reason.INCOMPLETE_TENSORS, f"to be saved by modules_to_save or bias, but missing: {some(lost)}")
     names = [*built, *s.adapter.saved]

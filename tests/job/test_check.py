@@ -179,6 +179,12 @@ def test_layers_beyond_the_config_are_no_loss(tmp_path: Path) -> None:
     assert reasons(tiny_models.adapter(tmp_path / "adapter"), base) == []
 
 
+def test_a_module_for_multi_token_prediction_is_no_loss(tmp_path: Path) -> None:
+    base = odd_models.base_of(tmp_path / "base", {**LLAMA, f"mtp.{Q0.removeprefix('model.')}.weight": (H, H)})
+    path = tiny_models.adapter(tmp_path / "adapter", LORA_Q, lora_config(target_modules=["q_proj"]))
+    assert reasons(path, base) == []
+
+
 def test_a_base_in_float8_can_be_served_but_not_merged_into(tmp_path: Path) -> None:
     base = odd_models.base_of(tmp_path / "base", LLAMA, "F8_E4M3")
     path = tiny_models.adapter(tmp_path / "adapter", LORA_Q, lora_config(target_modules=["q_proj"]))
