@@ -56,7 +56,14 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
     ),
     "UnsupportedDevice": ("The merge cannot run on this device.", "Set build.merge.device: auto."),
     "InvalidGroupSize": ("groupSize does not divide the input size of a layer.", "Choose a smaller one."),
-    "InvalidCalibration": ("The calibration data are unreadable, too few, or of no use to the model.", "Repair them."),
+    "UnsupportedQuantization": (
+        "The method, or transformers, does not know the model's architecture.",
+        "Choose another method; None serves the merged weights as they are.",
+    ),
+    "InvalidCalibration": (
+        "The calibration data are unreadable, too few, too short, or of no use to the model.",
+        "Repair them; the message has the line.",
+    ),
     "InsufficientMemory": ("The pod has too little memory for the build.", "Raise it in build.podTemplate."),
     "InsufficientDisk": ("Transient: the store has too little room.", "Remove artifacts, or enlarge the store."),
     "ToolMissing": ("The job's image lacks a program or library that the build needs.", "Use the released image."),

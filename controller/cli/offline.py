@@ -97,33 +97,33 @@ def _weighted(argument: str, base: object) -> Weighted:
 def quantize(
     model: Annotated[Path, typer.Option(help="Directory of the model.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="Directory to make.")],
-    calibration: Annotated[Path, typer.Option(help="JSONL of messages or texts.", exists=True, dir_okay=False)],
-    method: Annotated[str, typer.Option(help="AWQ.")] = "AWQ",
-    scheme: Annotated[str, typer.Option(help="W4A16_ASYM or W4A16.")] = "W4A16_ASYM",
-    group_size: Annotated[int, typer.Option(help="Weights that share a scale.")] = 128,
+    method: Annotated[str, typer.Option(help="AWQ, GPTQ, FP8 or INT8.")] = "AWQ",
+    calibration: Annotated[
+        Path | None, typer.Option(help="JSONL of messages or texts. FP8 needs none.", exists=True, dir_okay=False)
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="For AWQ and GPTQ: W4A16 or W4A16_ASYM.")] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="For AWQ and GPTQ: weights that share a scale, 32, 64 or 128.")
+    ] = None,
     samples: Annotated[int, typer.Option(help="Samples used.")] = 256,
     sequence_length: Annotated[int, typer.Option(help="Longest sample, in tokens.")] = 2048,
 ) -> None:
-    """Quantize a model with calibration data."""
-    from controller.job.base import read_base
-    from controller.job.calibration import read_samples
-    from controller.job.findings import some
-    from controller.job.progress import Progress
-    from controller.job.quantize import Awq, undividable
-    from controller.job.quantize import quantize as run
-    from controller.job.store import remove_directory
+    """Quantize a model."""
+    from controller.cli.local_quantize import quantize_directory
 
+    data = {"path": str(calibration), "root": str(calibration.parent)} if calibration is not None else None
     with told():
-        if method != "AWQ" or scheme not in ("W4A16", "W4A16_ASYM"):
-            raise PermanentError(f"--method {method} --scheme {scheme} is not known", reason=Reason.INVALID_ARGUMENT)
-        if bad := undividable(read_base(model), group_size):
-            raise PermanentError(
-                f"group size {group_size} does not divide {some(bad)}", reason=Reason.INVALID_GROUP_SIZE
-            )
-        data = read_samples(calibration, samples)
         partial = _partial(out)
-        remove_directory(partial)
-        run(model, partial, Awq(scheme, group_size, sequence_length), data, Progress())
+        quantize_directory(
+            model,
+            partial,
+            {
+                "method": method,
+                "scheme": scheme,
+                "group_size": group_size,
+                "calibration": data and {**data, "samples": samples, "sequence_length": sequence_length},
+            },
+        )
         partial.rename(out)
     print(out)
 

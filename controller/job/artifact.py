@@ -54,17 +54,7 @@ class Inputs:
 
 def inputs_of(contract: BuildContract, base_digest: str, calibration_digest: str | None) -> Inputs:
     """The inputs of the build in `contract`. Names, versions and paths are no inputs: they change no weight."""
-    spec = contract.quantization
-    quantization = None
-    if spec is not None and spec.method is not None and spec.calibration is not None:
-        quantization = {
-            "method": spec.method,
-            "scheme": spec.scheme,
-            "groupSize": spec.group_size,
-            "calibrationDigest": calibration_digest,
-            "samples": spec.calibration.samples,
-            "sequenceLength": spec.calibration.sequence_length,
-        }
+    quantization = quantize.inputs(contract.quantization, calibration_digest)
     return Inputs(
         base_digest=base_digest,
         adapters=tuple((a.digest, a.weight) for a in contract.adapters),
@@ -109,8 +99,8 @@ def provenance(contract: BuildContract, inputs: Inputs) -> Provenance:
             for a in contract.adapters
         ),
         dtype=inputs.dtype,
-        quantization=f"{q['method']} {q['scheme']} g{q['groupSize']}" if q else None,
-        calibration_digest=q["calibrationDigest"] if q else None,
+        quantization=str(contract.quantization) if q else None,
+        calibration_digest=q.get("calibrationDigest") if q else None,
         tools=dict(inputs.tools),
     )
 

@@ -6,21 +6,25 @@ after the last one that has a name. Must not know how the artifact will be serve
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from controller.errors import PermanentError
 from controller.job import artifact, calibration, merge, quantize
-from controller.job.adapter import Adapter
 from controller.job.artifact import Inputs
 from controller.job.base import Base, find_base, read_base
-from controller.job.calibration import Sample
-from controller.job.contract import BuildContract, Quantization
+from controller.job.calibration import Row, Sample
+from controller.job.contract import BuildContract
 from controller.job.document import utc_now
 from controller.job.merge import Weighted
-from controller.job.preflight import base_can_be_merged, readable_adapters, there_is_room
+from controller.job.merge_stream import merged_tensors, write_other_files
+from controller.job.merged_model import from_tensors
+from controller.job.peak_memory import PeakMemory
+from controller.job.preflight import base_can_be_merged, memory_needed, memory_used, readable_adapters, there_is_room
 from controller.job.progress import Progress
 from controller.job.reasons import Reason
 from controller.job.sources import downloader_for, local_file
@@ -37,6 +41,17 @@ from controller.job.store import (
 from controller.job.summary import BuildResult
 
 ABANDONED_SECONDS = 7 * 86400
+
+log = logging.getLogger("adapterrelease.job")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the stages work on: the base, what is merged into it, and calibration data in tokens."""
+
+    base: Base
+    adapters: Sequence[Weighted]
+    rows: Sequence[Row]
 
 
 def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str] = utc_now) -> BuildResult:
@@ -56,8 +71,10 @@ def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str
         reused = document is not None
         if document is None:
             there_is_room(base, contract, work)
+            weighted = [Weighted(a, i.weight) for a, i in zip(adapters, contract.adapters, strict=True)]
+            parts = _Parts(base, weighted, _prepared(base, contract, samples))
             try:
-                document = _build(store, contract, inputs, base, adapters, samples, work, progress, now)
+                document = _build(store, contract, inputs, parts, work, progress, now)
             except PermanentError:
                 remove_directory(work)  # nobody will go on from here
                 raise
@@ -72,20 +89,18 @@ def _build(
     store: Store,
     contract: BuildContract,
     inputs: Inputs,
-    base: Base,
-    adapters: list[Adapter],
-    samples: list[Sample],
+    parts: _Parts,
     work: Path,
     progress: Progress,
     now: Callable[[], str],
 ) -> dict[str, Any]:
-    weighted = [Weighted(a, i.weight) for a, i in zip(adapters, contract.adapters, strict=True)]
-    finished = _stage(
-        work / "merged", lambda out: merge.merge(base, weighted, out, contract.merge.dtype, progress), resumable=True
-    )
-    spec = contract.quantization
-    if spec is not None and spec.method is not None:
-        finished = _stage(work / "quantized", lambda out: _quantize(work / "merged", out, spec, samples, progress))
+    if inputs.quantization is None:
+        dtype = contract.merge.dtype
+        finished = _stage(
+            work / "merged", lambda out: merge.merge(parts.base, parts.adapters, out, dtype, progress), resumable=True
+        )
+    else:
+        finished = _stage(work / "quantized", lambda out: _quantize(contract, parts, out, progress))
     progress.stage("publish", unit="items")
     artifact.write_document(finished, contract, inputs, now(), progress.finish())
     final = store.artifact(inputs.artifact_id)
@@ -109,16 +124,37 @@ def _stage(directory: Path, make: Callable[[Path], None], resumable: bool = Fals
     return directory
 
 
-def _quantize(merged: Path, out: Path, spec: Quantization, samples: list[Sample], progress: Progress) -> None:
-    length = spec.calibration.sequence_length if spec.calibration is not None else 0
-    awq = quantize.Awq(spec.scheme, spec.group_size, length)
-    quantize.quantize(merged, out, awq, samples, progress)
+def _prepared(base: Base, contract: BuildContract, samples: Sequence[Sample]) -> list[Row]:
+    spec = contract.quantization
+    if spec is None or spec.method is None:
+        return []
+    return quantize.prepared(base.path, spec, samples)
+
+
+def _quantize(contract: BuildContract, parts: _Parts, out: Path, progress: Progress) -> None:
+    """Merges into memory and quantizes there: a second copy of the weights is never on the disk.
+
+    So a retry merges again, in seconds, and goes on with nothing but a finished quantization.
+    """
+    base, dtype, spec = parts.base, contract.merge.dtype, contract.quantization
+    if spec is None:
+        raise ValueError("there is nothing to quantize")
+    files = out.with_name("files")
+    remove_directory(files)
+    write_other_files(base, files, dtype)
+    peak = PeakMemory()
+
+    def load() -> Any:
+        return from_tensors(merged_tensors(base, parts.adapters, dtype, progress), files, base.path)
+
+    quantize.quantize(load, files, out, spec, parts.rows, progress)
+    log.info("%s: %s", spec, memory_used(peak.host(), memory_needed(base, contract), peak.device()))
 
 
 def _calibration(store: Store, contract: BuildContract, progress: Progress) -> tuple[list[Sample], str | None]:
     """Samples and digest of the calibration file, if there is to be one."""
     spec = contract.quantization
-    if spec is None or spec.method is None or spec.calibration is None:
+    if spec is None or spec.calibration is None:
         return [], None
     owner = f"calibration-{contract.release.namespace}-{contract.release.name}"
     with store.working(owner) as work:

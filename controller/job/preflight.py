@@ -13,15 +13,15 @@ from controller.errors import PermanentError, TransientError
 from controller.job.adapter import Adapter
 from controller.job.base import Base
 from controller.job.check import check_adapter
-from controller.job.contract import AdapterInput, BuildContract, Stage
+from controller.job.contract import AdapterInput, BuildContract, Quantization, Stage
 from controller.job.findings import Finding, RejectedError, some
+from controller.job.linears import quantized_size, unfit
 from controller.job.merge import merged_size
-from controller.job.quantize import undividable
 from controller.job.reasons import Reason
 
 SLACK = 1.1
-QUANTIZED_SHARE = 0.6  # of the merged size, generously: 4-bit layers, embeddings as they were
-MERGE_MEMORY = 1 << 30
+MERGE_MEMORY = 1 << 29
+LIBRARIES = 1 << 30  # torch, transformers and llm-compressor themselves
 
 
 def readable_adapters(base: Base, inputs: Sequence[AdapterInput]) -> list[Adapter]:
@@ -49,7 +49,7 @@ def base_can_be_merged(base: Base, contract: BuildContract) -> None:
     quantization = contract.quantization
     if quantization is None or quantization.method is None:
         return
-    if bad := undividable(base, quantization.group_size):
+    if bad := unfit(base, quantization):
         raise PermanentError(
             f"group size {quantization.group_size} does not divide the input size of {some(bad)}",
             reason=Reason.INVALID_GROUP_SIZE,
@@ -58,9 +58,7 @@ def base_can_be_merged(base: Base, contract: BuildContract) -> None:
 
 def there_is_room(base: Base, contract: BuildContract, work: Path, available: int | None = None) -> None:
     """Raises if the store's disk or this container's memory cannot hold the build. `work` may be half done."""
-    merged = merged_size(base, contract.merge.dtype)
-    quantizes = contract.quantization is not None and contract.quantization.method is not None
-    disk = int(merged * (1 + QUANTIZED_SHARE * quantizes) * SLACK)
+    disk = int(_size(base, contract) * SLACK)
     done = sum(p.stat().st_size for p in work.rglob("*") if p.is_file())
     free = shutil.disk_usage(contract.store).free + done
     if free < disk:
@@ -68,7 +66,7 @@ def there_is_room(base: Base, contract: BuildContract, work: Path, available: in
             f"the store has {_gib(free)} free, the build needs {_gib(disk)}: remove artifacts or enlarge it",
             reason=Reason.INSUFFICIENT_DISK,
         )
-    memory = MERGE_MEMORY // 2 + int(merged * SLACK) * quantizes
+    memory = memory_needed(base, contract)
     available = memory_available() if available is None else available
     if available < memory:
         raise PermanentError(
@@ -76,6 +74,33 @@ def there_is_room(base: Base, contract: BuildContract, work: Path, available: in
             " build.podTemplate",
             reason=Reason.INSUFFICIENT_MEMORY,
         )
+
+
+def _size(base: Base, contract: BuildContract) -> int:
+    spec = contract.quantization
+    if spec is None or spec.method is None:
+        return merged_size(base, contract.merge.dtype)
+    return quantized_size(base, contract.merge.dtype, spec)
+
+
+def memory_needed(base: Base, contract: BuildContract) -> int:
+    """Bytes of memory that the build will use at its peak; docs/measured.md compares it with what was used."""
+    spec = contract.quantization
+    if spec is None or spec.method is None:
+        return MERGE_MEMORY
+    model = merged_size(base, contract.merge.dtype)
+    return LIBRARIES + int(model * SLACK) + _working_memory(base, spec)
+
+
+def _working_memory(base: Base, spec: Quantization) -> int:
+    """What a method needs beside the model."""
+    return 0
+
+
+def memory_used(host: int, predicted: int, device: int) -> str:
+    """What a build took against what was predicted, for its log."""
+    text = f"{_gib(host)} of memory at the peak, {_gib(predicted)} were predicted"
+    return f"{text}, {_gib(device)} on the device" if device else text
 
 
 def memory_available(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -32,7 +32,8 @@ class Reason(StrEnum):
     BASE_MODEL_NOT_FOUND = "BaseModelNotFound"  # the base model's directory is not mounted and not in the Hub cache
     INVALID_BASE = "InvalidBase"  # the base model cannot be read, or cannot be merged into
     INVALID_GROUP_SIZE = "InvalidGroupSize"  # it does not divide the input size of some linear layer
-    INVALID_CALIBRATION = "InvalidCalibration"  # too few, empty or malformed samples
+    UNSUPPORTED_QUANTIZATION = "UnsupportedQuantization"  # the method cannot quantize a model of this architecture
+    INVALID_CALIBRATION = "InvalidCalibration"  # too few, too short, empty or malformed samples
     INSUFFICIENT_MEMORY = "InsufficientMemory"  # the container's memory limit is too low
     INSUFFICIENT_DISK = "InsufficientDisk"  # the store is too full (Transient)
     UNSUPPORTED_DEVICE = "UnsupportedDevice"  # merging runs on the CPU
