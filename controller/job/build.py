@@ -72,7 +72,7 @@ def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str
         if document is None:
             there_is_room(base, contract, work)
             weighted = [Weighted(a, i.weight) for a, i in zip(adapters, contract.adapters, strict=True)]
-            parts = _Parts(base, weighted, _prepared(base, contract, samples))
+            parts = _Parts(base, weighted, _prepared(base, contract, samples, progress))
             try:
                 document = _build(store, contract, inputs, parts, work, progress, now)
             except PermanentError:
@@ -124,10 +124,11 @@ def _stage(directory: Path, make: Callable[[Path], None], resumable: bool = Fals
     return directory
 
 
-def _prepared(base: Base, contract: BuildContract, samples: Sequence[Sample]) -> list[Row]:
+def _prepared(base: Base, contract: BuildContract, samples: Sequence[Sample], progress: Progress) -> list[Row]:
     spec = contract.quantization
     if spec is None or spec.method is None:
         return []
+    progress.stage("calibration", unit="items")
     return quantize.prepared(base.path, spec, samples)
 
 

@@ -101,7 +101,7 @@ def model_class(directory: Path) -> Any:
         if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
             return found
     if type(config) in transformers.AutoModelForCausalLM._model_mapping:
-        return transformers.AutoModelForCausalLM
+        return transformers.AutoModelForCausalLM._model_mapping[type(config)]
     raise _unknown(
         f"transformers {transformers.__version__} does not have {config.architectures or 'its architecture'}"
     )

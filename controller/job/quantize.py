@@ -5,6 +5,7 @@ torch and its kin are imported when they are used, and nowhere else. Must not kn
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -21,13 +22,14 @@ from controller.job.progress import Progress
 from controller.job.recipes import recipe
 from controller.job.store import sync
 
+log = logging.getLogger("adapterrelease.job")
+
 VERSION = "2"  # part of the artifact's id: raise it when the result changes for the same inputs
 _LAYER = re.compile(r"(?:.*\.)?(?:layers|h|blocks|layer)\.[0-9]+(?=\.|$)")
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "passive",  # busy waiting is many times slower on shared cores
-    "LLM_COMPRESSOR_LOG_LEVEL": "WARNING",  # it tells every step of every layer; our own progress says enough
     "TQDM_DISABLE": "1",
 }
 
@@ -76,6 +78,7 @@ def quantize(
     from transformers import AutoTokenizer
 
     _without_device_do_not_pin_memory()
+    _hear_warnings()
     torch.manual_seed(0)
     model = load()
     modifiers = recipe(spec, type(model).__name__)
@@ -159,6 +162,22 @@ def _without_device_do_not_pin_memory() -> None:
 
     if not torch.accelerator.is_available():
         IntermediatesCache.pin_memory = lambda self, *args, **kwargs: None
+
+
+def _hear_warnings() -> None:
+    """llm-compressor prints to stdout, which is the command's result, and says most things once a module."""
+    from loguru import logger
+
+    said = set[str]()
+
+    def hear(message: Any) -> None:
+        text = message.record["message"]
+        if text not in said:
+            said.add(text)
+            log.warning("llm-compressor: %s", text)
+
+    logger.remove()
+    logger.add(hear, level="WARNING", format="{message}", filter=lambda record: record["level"].name != "METRIC")
 
 
 def _finish(files: Path, out: Path) -> None:

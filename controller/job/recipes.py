@@ -13,6 +13,7 @@ from controller.job.contract import Method, Quantization
 from controller.job.linears import LEFT_ALONE
 from controller.job.reasons import Reason
 
+_NAMED_AS = {"MixtralForCausalLM": "Qwen3MoeForCausalLM"}  # the same names of modules, and AWQ knows the other only
 SMOOTHING = 0.8  # of SmoothQuant: how much of the outliers moves from the activations into the weights
 
 
@@ -28,13 +29,15 @@ def _awq(spec: Quantization, architecture: str) -> list[Any]:
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier, dynamic_mappings, mappings
 
-    if architecture not in {**mappings.AWQ_MAPPING_REGISTRY, **dynamic_mappings.AWQ_DYNAMIC_MAPPING_REGISTRY}:
+    name = _NAMED_AS.get(architecture, architecture)
+    if name not in {**mappings.AWQ_MAPPING_REGISTRY, **dynamic_mappings.AWQ_DYNAMIC_MAPPING_REGISTRY}:
         # It would scale by the names of Llama's layers: a norm that something else reads as well would be spoilt.
         raise PermanentError(
             f"llm-compressor's AWQ does not know {architecture}: choose method GPTQ or FP8",
             reason=Reason.UNSUPPORTED_QUANTIZATION,
         )
-    return [AWQModifier(duo_scaling="both"), QuantizationModifier(**_scheme(spec))]
+    known = {"mappings": mappings.AWQ_MAPPING_REGISTRY[name]} if name != architecture else {}
+    return [AWQModifier(duo_scaling="both", **known), QuantizationModifier(**_scheme(spec))]
 
 
 def _gptq(spec: Quantization, architecture: str) -> list[Any]:
@@ -62,7 +65,7 @@ def _fp8(spec: Quantization, architecture: str) -> list[Any]:
 
 
 def _scheme(spec: Quantization) -> dict[str, Any]:
-    from compressed_tensors.quantization import preset_name_to_scheme  # type: ignore[import-not-found]
+    from compressed_tensors.quantization import preset_name_to_scheme
 
     scheme = preset_name_to_scheme(str(spec.scheme), ["Linear"])
     if spec.group_size is not None:

@@ -7,6 +7,7 @@ python -m tests.job.quantizing build DIR FAMILY SPEC...      builds each SPEC ("
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,57 @@ def _contract(models: Path, spec: str) -> Any:
 
 
 def _cosine(one: Path, other: Path) -> float:
+    """Of the logits. Weights are decoded here: transformers cannot load quantized experts, vLLM can."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     ids = torch.arange(4, 64).reshape(2, 30)
     with torch.no_grad():
-        a, b = (AutoModelForCausalLM.from_pretrained(m, dtype=torch.float32)(ids).logits for m in (one, other))
+        a, b = (_decoded(directory)(ids).logits for directory in (one, other))
     return float(torch.cosine_similarity(a, b, dim=-1).mean())
+
+
+def _decoded(directory: Path) -> Any:
+    import torch
+    import transformers
+    from safetensors.torch import load_file
+
+    stored: dict[str, Any] = {}
+    for file in directory.glob("*.safetensors"):
+        stored |= load_file(file)
+    weights = {}
+    for name, value in stored.items():
+        module, _, kind = name.rpartition(".")
+        if kind == "weight_packed":
+            weights[f"{module}.weight"] = _unpacked(stored, module)
+        elif kind == "weight" and f"{module}.weight_scale" in stored:
+            weights[name] = value.float() * stored[f"{module}.weight_scale"].float()
+        elif not kind.startswith("weight_"):
+            weights[name] = value.float()
+    config = transformers.AutoConfig.from_pretrained(directory)
+    if config.model_type == "mixtral":  # llm-compressor names its experts as other models do, and vLLM reads both
+        names = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}
+        weights = {re.sub("(gate|up|down)_proj", lambda found: names[found[0]], k): v for k, v in weights.items()}
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    cls = getattr(transformers, config.architectures[0])
+    return cls.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32).eval()
+
+
+def _unpacked(stored: dict[str, Any], module: str) -> Any:
+    """int4 by eights in an int32, lowest bits first, 8 stands for 0; zero points along the outputs."""
+    import torch
+
+    def nibbles(packed: Any) -> Any:
+        return torch.stack([(packed >> (4 * i)) & 15 for i in range(8)], dim=-1)
+
+    scale = stored[f"{module}.weight_scale"].float()
+    values = nibbles(stored[f"{module}.weight_packed"]).flatten(-2).float()
+    groups = values.reshape(values.shape[0], scale.shape[1], -1)
+    zero: Any = 8.0
+    if f"{module}.weight_zero_point" in stored:
+        packed = stored[f"{module}.weight_zero_point"]
+        zero = nibbles(packed).permute(0, 2, 1).reshape(-1, packed.shape[1])[: len(groups), :, None].float()
+    return ((groups - zero) * scale[:, :, None]).reshape(values.shape)
 
 
 if __name__ == "__main__":
