@@ -90,13 +90,32 @@ def test_merge_refuses_what_it_cannot_do(
     assert not (tmp_path / "out").exists()
 
 
-def test_quantize_refuses_bad_calibration_before_it_loads_anything(base: Path, tmp_path: Path) -> None:
+DATA = ["--calibration", "DATA"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason", "message"),
+    [
+        (["--group-size", 32, *DATA], "InvalidCalibration", "line 1 has neither messages nor a text"),
+        (["--group-size", 64, *DATA], "InvalidGroupSize", "group size 64 does not divide model.layers.0"),
+        (["--group-size", 48, *DATA], "InvalidArgument", "groupSize"),
+        (["--method", "GGUF"], "InvalidArgument", "method"),
+        (["--method", "GPTQ"], "InvalidArgument", "GPTQ needs calibration data"),
+        (["--method", "INT8", "--scheme", "W4A16", *DATA], "InvalidArgument", "scheme W4A16 is not one of INT8: W8A8"),
+        (["--method", "FP8", *DATA], "InvalidArgument", "FP8 looks at no calibration data"),
+        (["--method", "FP8", "--group-size", 32], "InvalidArgument", "FP8 has no groups"),
+        (["--method", "FP8", "--out", "EXISTING"], "InvalidArgument", "exists already"),
+    ],
+)
+def test_quantize_refuses_what_it_cannot_do_before_it_loads_anything(
+    arguments: list[Any], reason: str, message: str, base: Path, tmp_path: Path
+) -> None:
     (tmp_path / "c.jsonl").write_text("{}\n")
-    done = call(
-        "quantize", "--model", base, "--out", tmp_path / "o", "--calibration", tmp_path / "c.jsonl", "--group-size", 32
-    )
+    names = {"DATA": tmp_path / "c.jsonl", "EXISTING": base}
+    done = call("quantize", "--model", base, "--out", tmp_path / "o", *[names.get(a, a) for a in arguments])
     assert done.exit_code == 2
-    assert "InvalidCalibration" in done.stderr
+    assert f"{reason}: " in done.stderr and message in done.stderr
+    assert not (tmp_path / "o.partial").exists()
 
 
 def suite(tmp_path: Path) -> Path:

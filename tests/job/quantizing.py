@@ -2,13 +2,20 @@
 
 python -m tests.job.quantizing make DIR                      bases, an adapter for each
 python -m tests.job.quantizing build DIR FAMILY SPEC...      builds each SPEC ("AWQ W4A16 32"); JSON by SPEC on stdout
+python -m tests.job.quantizing killed DIR STORE              builds FP8 in STORE, and kills itself while it saves
+python -m tests.job.quantizing finished DIR STORE            the same without the kill; JSON on stdout
+python -m tests.job.quantizing refused DIR WHAT              says how a build with something wrong ends, as JSON
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +40,12 @@ def _families() -> dict[str, Any]:
         "qwen3_moe": (
             t.Qwen3MoeForCausalLM,
             t.Qwen3MoeConfig(
-                **common, **experts, intermediate_size=256, moe_intermediate_size=128, num_experts=4, norm_topk_prob=True
+                **common,
+                **experts,
+                intermediate_size=256,
+                moe_intermediate_size=128,
+                num_experts=4,
+                norm_topk_prob=True,
             ),
         ),
     }
@@ -85,7 +97,59 @@ def build(directory: Path, family: str, specs: list[str]) -> None:
     print(json.dumps(results))
 
 
-def _contract(models: Path, spec: str) -> Any:
+def finished(directory: Path, store: Path) -> None:
+    from controller.job.build import run_build
+    from controller.job.progress import Progress
+
+    store.mkdir(exist_ok=True)
+    print(run_build(_contract(directory / "llama", "FP8", store), Progress()).to_json())
+
+
+def killed(directory: Path, store: Path) -> None:
+    from controller.job import quantize
+
+    quantize._finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    finished(directory, store)
+
+
+def refused(directory: Path, what: str) -> None:
+    from controller.errors import PermanentError
+    from controller.job.build import run_build
+    from controller.job.progress import Progress
+
+    models = Path(tempfile.mkdtemp(dir=directory))
+    shutil.copytree(directory / "llama", models, ignore=shutil.ignore_patterns("store"), dirs_exist_ok=True)
+    progress, stages = Progress(), []
+    progress.stage = lambda name, *_, **__: stages.append(name)  # type: ignore[method-assign]
+    contract = _contract(models, "AWQ W4A16 32")
+    config = json.loads((models / "base" / "config.json").read_text())
+    if what == "an unknown architecture":
+        config |= {"model_type": "made_up", "architectures": ["MadeUpForCausalLM"]}
+    elif what == "an architecture that AWQ does not know":
+        config |= {"model_type": "phi", "architectures": ["PhiForCausalLM"]}
+    elif what == "short calibration data":
+        (models / "calibration.jsonl").write_text('{"text": "hi"}\n' * 16)
+    elif what == "no chat template":
+        (models / "base" / "chat_template.jinja").unlink()
+    (models / "base" / "config.json").write_text(json.dumps(config))
+    try:
+        _without_a_tensor(models / "base") if what == "a missing tensor" else run_build(contract, progress)
+    except PermanentError as e:
+        stages = [s for s in stages if s not in ("preflight", "digest")]
+        print(json.dumps({"reason": e.reason, "message": str(e), "stages": stages}))
+
+
+def _without_a_tensor(base: Path) -> None:
+    from controller.job.base import read_base
+    from controller.job.merge_stream import merged_tensors
+    from controller.job.merged_model import from_tensors
+    from controller.job.progress import Progress
+
+    every = merged_tensors(read_base(base), [], "auto", Progress())
+    from_tensors((t for t in every if t.name != "model.layers.1.mlp.up_proj.weight"), base, base)
+
+
+def _contract(models: Path, spec: str, store: Path | None = None) -> Any:
     from controller.job.contract import AdapterInput, BaseReference, BuildContract, Quantization, Release
     from controller.job.store import digest_of, directory_digests
 
@@ -105,7 +169,7 @@ def _contract(models: Path, spec: str) -> Any:
     adapter = models / "adapter"
     return BuildContract(
         release=Release(namespace="llm", name="bot"),
-        store=str(models / "store"),
+        store=str(store or models / "store"),
         base=BaseReference(model=str(models / "base"), name="tiny"),
         adapters=(
             AdapterInput(
@@ -170,8 +234,13 @@ def _unpacked(stored: dict[str, Any], module: str) -> Any:
     return ((groups - zero) * scale[:, :, None]).reshape(values.shape)
 
 
+COMMANDS = {"make": make, "killed": killed, "finished": finished}
+
 if __name__ == "__main__":
-    if sys.argv[1] == "make":
-        make(Path(sys.argv[2]))
+    command, where, *rest = sys.argv[1:]
+    if command == "build":
+        build(Path(where), rest[0], rest[1:])
+    elif command == "refused":
+        refused(Path(where), *rest)
     else:
-        build(Path(sys.argv[2]), sys.argv[3], sys.argv[4:])
+        COMMANDS[command](Path(where), *map(Path, rest))

@@ -222,6 +222,24 @@ def test_a_build_is_told_what_to_merge_and_how_to_quantize() -> None:
     assert (told["quantization"]["method"], told["quantization"]["groupSize"]) == ("AWQ", 32)
 
 
+@pytest.mark.parametrize(
+    ("method", "more", "told"),
+    [
+        ("AWQ", {}, {"scheme": "W4A16_ASYM", "groupSize": 128}),
+        ("AWQ", {"scheme": "W4A16", "groupSize": 64}, {"scheme": "W4A16", "groupSize": 64}),
+        ("GPTQ", {}, {"scheme": "W4A16", "groupSize": 128}),
+        ("INT8", {}, {"scheme": "W8A8"}),
+        ("FP8", {}, {"scheme": "FP8_DYNAMIC"}),
+    ],
+)
+def test_a_build_is_told_in_full_what_the_method_alone_means(method: str, more: Json, told: Json) -> None:
+    data = {} if method == "FP8" else {"calibration": {"source": {"uri": "pvc://store/calibration.jsonl"}}}
+    snapshot = seen(release().stable().spec(build={"quantization": {"method": method, **more, **data}}))
+    quantization = contract_of(JobKind.BUILD, snapshot)["quantization"]
+    assert (method == "FP8") == (quantization.pop("calibration", None) is None)
+    assert quantization == {"method": method, **told}
+
+
 def test_no_quantization_is_told_by_its_absence() -> None:
     snapshot = seen(release().stable().spec(build={"quantization": {"method": "None"}}))
     assert "quantization" not in contract_of(JobKind.BUILD, snapshot)
