@@ -142,7 +142,7 @@ def _quantize(contract: BuildContract, parts: _Parts, out: Path, progress: Progr
         raise ValueError("there is nothing to quantize")
     files = out.with_name("files")
     remove_directory(files)
-    write_other_files(base, files, dtype)
+    write_other_files(base, parts.adapters, files, dtype)
     peak = PeakMemory()
 
     def load() -> Any:

@@ -15,13 +15,11 @@ from controller.job.contract import Quantization
 from controller.job.merge import merged_dtype
 from controller.job.safetensors_header import TensorInfo
 
-# Modules that stay as they are, in every method: the head decides the token, a router decides the expert, and what
-# sees or hears was not calibrated by texts. `mlp.gate_proj` is no router.
-LEFT_ALONE = (
-    r"(.*\.)?lm_head",
-    r".*\.(gate|router|shared_expert_gate)(\..*)?",
-    r"(.*\.)?(visual|vision_\w+|audio_\w+|embed_vision|embed_audio|multi_modal_projector|mm_projector)(\..*)?",
-)
+# What sees or hears in a multimodal model: texts do not calibrate it.
+SENSES = r"(.*\.)?(visual|vision_\w+|audio_\w+|embed_vision|embed_audio|multi_modal_projector|mm_projector)(\..*)?"
+# Modules that stay as they are, in every method: the head decides the token, a router decides the expert.
+# `mlp.gate_proj` is no router.
+LEFT_ALONE = (r"(.*\.)?lm_head", r".*\.(gate|router|shared_expert_gate)(\..*)?", SENSES)
 _LEFT_ALONE = re.compile("|".join(LEFT_ALONE))
 _PACKED = 8  # 4-bit values in an int32; vLLM packs the zero points of so many outputs
 _BITS = {"W4A16": 4, "W4A16_ASYM": 4, "FP8_DYNAMIC": 8, "W8A8": 8}

@@ -7,10 +7,13 @@ it is used. Must not know of adapters, methods or the store.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from controller.errors import PermanentError
 from controller.job.findings import some
@@ -34,12 +37,12 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class MergedTensor:
-    """One tensor of the merged checkpoint: its bytes in order, in blocks that are read once."""
+    """One tensor of the merged checkpoint; `fill` writes its bytes into memory of their size."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    blocks: Iterable[memoryview]
+    fill: Callable[[NDArray[np.uint8]], None]
 
 
 class _Once:
@@ -111,14 +114,8 @@ def _tensor(merged: MergedTensor) -> Any:
     import torch
 
     tensor = torch.empty(merged.shape, dtype=getattr(torch, _DTYPES[merged.dtype]))
-    raw = tensor.reshape(-1).view(torch.uint8).numpy()
-    at = 0
-    for block in merged.blocks:
-        part = memoryview(block).cast("B")
-        raw[at : at + len(part)] = part
-        at += len(part)
-    if at != len(raw):
-        raise ValueError(f"{merged.name}: {at} bytes of {len(raw)}")
+    if tensor.numel():
+        merged.fill(tensor.reshape(-1).view(torch.uint8).numpy())
     return tensor
 
 

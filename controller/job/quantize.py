@@ -9,8 +9,9 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def prepared(model: Path, spec: Quantization, samples: Sequence[Sample]) -> list
 
     Raises PermanentError if the samples are of no use to the model, or the method does not know its architecture.
     """
-    _set_environment()
+    _set_up()
     recipe(spec, model_class(model).__name__)
     if spec.calibration is None:
         return []
@@ -71,14 +72,12 @@ def quantize(
 
     `load` gives the model; `files` holds its config, its tokenizer and what else lies beside weights.
     """
-    _set_environment()
+    _set_up()
     import torch
     from llmcompressor import oneshot
     from llmcompressor.core import create_session
     from transformers import AutoTokenizer
 
-    _without_device_do_not_pin_memory()
-    _hear_warnings()
     torch.manual_seed(0)
     model = load()
     modifiers = recipe(spec, type(model).__name__)
@@ -150,9 +149,14 @@ def _layers(model: Any) -> dict[int, str]:
     return found
 
 
-def _set_environment() -> None:
+def _set_up() -> None:
+    """llm-compressor, as a job wants it: offline, and silent on stdout, which is the command's result."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    with redirect_stdout(sys.stderr):  # what it says while it is imported goes where its logger then points to
+        import llmcompressor  # noqa: F401
+    _without_device_do_not_pin_memory()
+    _hear_warnings()
 
 
 def _without_device_do_not_pin_memory() -> None:
@@ -165,7 +169,7 @@ def _without_device_do_not_pin_memory() -> None:
 
 
 def _hear_warnings() -> None:
-    """llm-compressor prints to stdout, which is the command's result, and says most things once a module."""
+    """It says most things once for each module; once is enough."""
     from loguru import logger
 
     said = set[str]()

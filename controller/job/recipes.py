@@ -6,11 +6,12 @@ Must not know how a model is loaded or saved.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from controller.errors import PermanentError
 from controller.job.contract import Method, Quantization
-from controller.job.linears import LEFT_ALONE
+from controller.job.linears import LEFT_ALONE, SENSES
 from controller.job.reasons import Reason
 
 _NAMED_AS = {"MixtralForCausalLM": "Qwen3MoeForCausalLM"}  # the same names of modules, and AWQ knows the other only
@@ -30,14 +31,20 @@ def _awq(spec: Quantization, architecture: str) -> list[Any]:
     from llmcompressor.modifiers.transform.awq import AWQModifier, dynamic_mappings, mappings
 
     name = _NAMED_AS.get(architecture, architecture)
-    if name not in {**mappings.AWQ_MAPPING_REGISTRY, **dynamic_mappings.AWQ_DYNAMIC_MAPPING_REGISTRY}:
+    if name in mappings.AWQ_MAPPING_REGISTRY:
+        known = [
+            replace(m, smooth_layer=_of_texts(m.smooth_layer), balance_layers=[_of_texts(b) for b in m.balance_layers])
+            for m in mappings.AWQ_MAPPING_REGISTRY[name]
+        ]
+    elif name in dynamic_mappings.AWQ_DYNAMIC_MAPPING_REGISTRY:
+        known = None  # made from the model, layer by layer
+    else:
         # It would scale by the names of Llama's layers: a norm that something else reads as well would be spoilt.
         raise PermanentError(
             f"llm-compressor's AWQ does not know {architecture}: choose method GPTQ or FP8",
             reason=Reason.UNSUPPORTED_QUANTIZATION,
         )
-    known = {"mappings": mappings.AWQ_MAPPING_REGISTRY[name]} if name != architecture else {}
-    return [AWQModifier(duo_scaling="both", **known), QuantizationModifier(**_scheme(spec))]
+    return [AWQModifier(duo_scaling="both", mappings=known), QuantizationModifier(**_scheme(spec))]
 
 
 def _gptq(spec: Quantization, architecture: str) -> list[Any]:
@@ -52,8 +59,15 @@ def _int8(spec: Quantization, architecture: str) -> list[Any]:
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier, dynamic_mappings, utils
 
-    known = {**utils.MAPPINGS_REGISTRY, **dynamic_mappings.SMOOTHQUANT_DYNAMIC_MAPPING_REGISTRY}
-    smooth = [SmoothQuantModifier(smoothing_strength=SMOOTHING)] if architecture in known else []
+    smooth = []
+    if architecture in utils.MAPPINGS_REGISTRY:
+        known = [
+            utils.LayerMap([_of_texts(b) for b in m.balance_layers], _of_texts(m.smooth_layers))
+            for m in utils.MAPPINGS_REGISTRY[architecture]
+        ]
+        smooth = [SmoothQuantModifier(smoothing_strength=SMOOTHING, mappings=known)]
+    elif architecture in dynamic_mappings.SMOOTHQUANT_DYNAMIC_MAPPING_REGISTRY:
+        smooth = [SmoothQuantModifier(smoothing_strength=SMOOTHING)]
     return [*smooth, GPTQModifier(**_scheme(spec))]
 
 
@@ -62,6 +76,11 @@ def _fp8(spec: Quantization, architecture: str) -> list[Any]:
     from llmcompressor.modifiers.quantization import QuantizationModifier
 
     return [QuantizationModifier(**_scheme(spec))]
+
+
+def _of_texts(pattern: str) -> str:
+    """The layers of a pattern, without those of a vision tower that are called the same."""
+    return f"re:(?!(?:{SENSES})$){pattern.removeprefix('re:')}"
 
 
 def _scheme(spec: Quantization) -> dict[str, Any]:
