@@ -9,12 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from controller.errors import PermanentError
 from controller.job import artifact, calibration, merge, quantize
 from controller.job.adapter import Adapter
-from controller.job.artifact import Inputs
 from controller.job.base import Base, find_base, read_base
 from controller.job.calibration import Sample
 from controller.job.contract import BuildContract, Quantization
@@ -22,6 +20,8 @@ from controller.job.document import utc_now
 from controller.job.merge import Weighted
 from controller.job.preflight import base_can_be_merged, readable_adapters, there_is_room
 from controller.job.progress import Progress
+from controller.job.provenance import ArtifactStatement
+from controller.job.publish import Made, publish_artifact
 from controller.job.reasons import Reason
 from controller.job.sources import downloader_for, local_file
 from controller.job.store import (
@@ -30,7 +30,6 @@ from controller.job.store import (
     directory_digests,
     file_digest,
     make_directory,
-    publish,
     remove_directory,
     sync,
 )
@@ -41,7 +40,7 @@ ABANDONED_SECONDS = 7 * 86400
 
 def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str] = utc_now) -> BuildResult:
     """Builds the artifact of `contract`, or finds it. Raises PermanentError, TransientError or OSError."""
-    store = Store(Path(contract.store))
+    store, started = Store(Path(contract.store)), now()
     progress.stage("preflight", unit="items")
     base = read_base(find_base(contract.base.model, contract.base.revision))
     base_can_be_merged(base, contract)
@@ -49,15 +48,17 @@ def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str
     samples, calibration_digest = _calibration(store, contract, progress)
     _adapters_are_the_imported_ones(contract)
     progress.stage("digest", base.size)
-    inputs = artifact.inputs_of(contract, _base_digest(base, progress), calibration_digest)
+    base_files = _base_digests(base, progress)
+    inputs = artifact.inputs_of(contract, digest_of(base_files), calibration_digest)
+    made = Made(contract, inputs, base, base_files, started)
     store.sweep(time.time() - ABANDONED_SECONDS)
     with store.working(inputs.artifact_id) as work:
-        document = artifact.published(store, contract, inputs)
-        reused = document is not None
-        if document is None:
+        found = artifact.published(store, inputs)
+        reused = found is not None
+        if found is None:
             there_is_room(base, contract, work)
             try:
-                document = _build(store, contract, inputs, base, adapters, samples, work, progress, now)
+                found = _build(store, made, adapters, samples, work, progress, now)
             except PermanentError:
                 remove_directory(work)  # nobody will go on from here
                 raise
@@ -65,20 +66,19 @@ def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str
         # Made here, by the user that jobs run as: a missing subPath would be made by the kubelet, for root.
         make_directory(store.evaluations(inputs.artifact_id))
         remove_directory(work)
-    return artifact.result_of(store, contract, inputs, document, reused)
+    return artifact.result_of(store, contract, inputs, found, reused)
 
 
 def _build(
     store: Store,
-    contract: BuildContract,
-    inputs: Inputs,
-    base: Base,
+    made: Made,
     adapters: list[Adapter],
     samples: list[Sample],
     work: Path,
     progress: Progress,
     now: Callable[[], str],
-) -> dict[str, Any]:
+) -> ArtifactStatement:
+    contract, base = made.contract, made.base
     weighted = [Weighted(a, i.weight) for a, i in zip(adapters, contract.adapters, strict=True)]
     finished = _stage(
         work / "merged", lambda out: merge.merge(base, weighted, out, contract.merge.dtype, progress), resumable=True
@@ -86,14 +86,12 @@ def _build(
     spec = contract.quantization
     if spec is not None and spec.method is not None:
         finished = _stage(work / "quantized", lambda out: _quantize(work / "merged", out, spec, samples, progress))
-    progress.stage("publish", unit="items")
-    artifact.write_document(finished, contract, inputs, now(), progress.finish())
-    final = store.artifact(inputs.artifact_id)
-    publish(finished, final)
-    document = artifact.published(store, contract, inputs)
-    if document is None:
+    final = store.artifact(made.inputs.artifact_id)
+    publish_artifact(finished, final, made, progress, now)
+    found = artifact.published(store, made.inputs)
+    if found is None:
         raise PermanentError(f"{final} has vanished after it was published", reason=Reason.STORE_CORRUPTED)
-    return document
+    return found
 
 
 def _stage(directory: Path, make: Callable[[Path], None], resumable: bool = False) -> Path:
@@ -139,6 +137,6 @@ def _adapters_are_the_imported_ones(contract: BuildContract) -> None:
             )
 
 
-def _base_digest(base: Base, progress: Progress) -> str:
-    """Digest of what the merge reads of the base: its shards, its config and its tokenizer."""
-    return digest_of(directory_digests(base.path, [*base.shards, *merge.other_files(base)], progress.advance))
+def _base_digests(base: Base, progress: Progress) -> dict[str, str]:
+    """Of what the merge reads of the base: its shards, its config and its tokenizer."""
+    return directory_digests(base.path, [*base.shards, *merge.other_files(base)], progress.advance)
