@@ -1,4 +1,4 @@
-"""The commands that need no cluster: check, merge, quantize, evaluate, build.
+"""The commands of single stages, without a cluster: check, merge, quantize, evaluate.
 
 They do what the jobs do, by the same functions. Must not know how a stage works.
 """
@@ -24,7 +24,7 @@ BaseOption = Annotated[Path, typer.Option("--base", help="Directory of the base 
 
 
 def register(app: typer.Typer) -> None:
-    for command in (check, merge, quantize, evaluate, build):
+    for command in (check, merge, quantize, evaluate):
         app.command()(command)
 
 
@@ -187,22 +187,6 @@ def _endpoint(argument: str) -> object:
     if not model or not url.startswith(("http://", "https://")):
         raise PermanentError(f"{argument!r}: give URL#MODEL", reason=Reason.INVALID_ARGUMENT)
     return Endpoint(url=url, model=model)
-
-
-def build(
-    release: Annotated[Path, typer.Option("-f", "--filename", help="An AdapterRelease, as YAML.", exists=True)],
-    base: BaseOption,
-    out: Annotated[Path, typer.Option(help="The store: adapters/ and artifacts/ are made in it.")],
-    volume: Annotated[list[str] | None, typer.Option(help="CLAIM=DIR for pvc:// sources. May be repeated.")] = None,
-    secret: Annotated[list[str] | None, typer.Option(help="NAME=DIR for secretRef. May be repeated.")] = None,
-    max_lora_rank: Annotated[int, typer.Option(help="The server's --max-lora-rank.")] = 512,
-) -> None:
-    """Check, merge, quantize and publish what a release asks for, without a cluster."""
-    from controller.cli.local_build import build_release
-
-    with told():
-        result = build_release(release, base, out, volume or [], secret or [], max_lora_rank)
-    print(result.to_json())
 
 
 def _partial(out: Path) -> Path:

@@ -16,12 +16,12 @@ import yaml
 
 from controller.job.artifact import Inputs
 from controller.job.contract import AdapterInput, BaseReference, BuildContract
+from controller.job.markup import code, flat
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _LICENCE_KEYS = ("license", "license_name", "license_link")
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/?&=#+-]{0,199}")
 _HEAD_BYTES = 64 << 10
-_LONGEST = 300
 
 
 def hub_id(base: BaseReference) -> str | None:
@@ -58,7 +58,7 @@ def _metadata(contract: BuildContract, inputs: Inputs, licence: Mapping[str, str
     quantization = inputs.quantization
     method = [str(quantization["method"]).lower(), "compressed-tensors"] if quantization else []
     return {
-        "base_model": hub_id(contract.base) or _flat(contract.base.name),
+        "base_model": hub_id(contract.base) or flat(contract.base.name),
         "base_model_relation": "quantized" if quantization else "merge",
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
@@ -126,16 +126,3 @@ def _scheme(quantization: Mapping[str, Any]) -> str:
     known = [str(quantization[k]) for k in ("method", "scheme") if quantization.get(k)]
     size = quantization.get("groupSize")
     return " ".join([*known, *([f"group {size}"] if size else [])])
-
-
-def code(text: str) -> str:
-    """A code span: nothing in it is markup, and it ends where the text ends."""
-    flat = _flat(text)
-    fence = "`" * (max((len(run) for run in re.findall("`+", flat)), default=0) + 1)
-    pad = " " if flat.startswith("`") or flat.endswith("`") else ""
-    return f"{fence}{pad}{flat}{pad}{fence}"
-
-
-def _flat(text: str) -> str:
-    """One line of what can be seen: no control characters, none that turn the direction of reading."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_LONGEST] or " "

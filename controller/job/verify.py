@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,14 +53,13 @@ def verify(
     except ValueError as e:
         return None, [Finding(Reason.PROVENANCE_INCOMPLETE, f"{directory}: {e}; {_NOT_OURS}")]
     findings = [*_identity(directory, found, wanted), *_entries(directory, found)]
-    stats = {n: os.lstat(directory / n) for n in (*found.files, DOCUMENT) if os.path.lexists(directory / n)}
-    same_size = {}
-    for name, file in found.files.items():
-        if name in stats and stat.S_ISREG(stats[name].st_mode):
-            if stats[name].st_size == file.size:
-                same_size[name] = file
-            else:
-                findings.append(_changed(directory, f"{name} has {stats[name].st_size} bytes, not {file.size}"))
+    stats = _regular(directory, (*found.files, DOCUMENT))
+    same_size = {n: f for n, f in found.files.items() if n in stats and stats[n].st_size == f.size}
+    findings += [
+        _changed(directory, f"{n} has {stats[n].st_size} bytes, not {f.size}")
+        for n, f in found.files.items()
+        if n in stats and n not in same_size
+    ]
     if wanted.contents:
         begins(sum(f.size for f in same_size.values()))
         findings += _contents(directory, same_size, advance)
@@ -99,6 +98,11 @@ def _entries(directory: Path, found: ArtifactStatement) -> Iterator[Finding]:
         yield _changed(directory, f"{some(extra)}: not listed in {DOCUMENT}")
     if odd := [n for n, is_file in there.items() if not is_file and n not in extra]:
         yield _changed(directory, f"{some(odd)}: not a regular file (a link, a directory or a device)")
+
+
+def _regular(directory: Path, names: Iterable[str]) -> dict[str, os.stat_result]:
+    stats = {n: (directory / n).lstat() for n in names if os.path.lexists(directory / n)}
+    return {n: s for n, s in stats.items() if stat.S_ISREG(s.st_mode)}
 
 
 def _contents(directory: Path, files: Mapping[str, File], advance: Callable[[int], None]) -> Iterator[Finding]:
