@@ -71,7 +71,7 @@ def _text(contract: BuildContract, inputs: Inputs, name: str) -> str:
     base, quantization = contract.base, inputs.quantization
     calibration = (quantization or {}).get("calibrationDigest")
     made_of = [
-        f"- Base: {code(base.name)}, {code(base.model)}"
+        f"- Base: {code(hub_id(base) or base.name)}"
         + (f", revision {code(base.revision)}" if base.revision else "")
         + f", digest {code(inputs.base_digest)}",
         *[_adapter(a) for a in contract.adapters],
@@ -91,8 +91,9 @@ A language model made by the adapter release controller: a LoRA adapter, merged 
 
 {chr(10).join(made_of)}
 
-The artifact's id is {code(inputs.artifact_id)}: a digest of all of the above. `artifact.json` beside this file is the
-whole provenance, an in-toto statement with each file's sha256 and size.
+The artifact's id is {code(inputs.artifact_id)},
+a digest of everything that decides its bytes. `artifact.json` beside this file is the whole provenance: an in-toto
+statement, with each file's sha256 and size.
 
 ## Use
 

@@ -123,22 +123,25 @@ def _dependencies(made: Made) -> list[Descriptor]:
             name=provenance.BASE,
             uri=f"pkg:huggingface/{model}" + (f"@{revision}" if revision else "") if model else None,
             digest=_directory(inputs.base_digest),
-            annotations={"name": contract.base.name, "revision": revision, "files": dict(made.base_files)},
+            annotations=_known(name=contract.base.name, revision=revision, files=dict(made.base_files)),
         )
     ]
     for one in contract.adapters:
-        details = {"version": one.version, "trainingRun": one.training_run, "weight": one.weight}
         found.append(
             Descriptor(
                 name=f"{provenance.ADAPTER}{one.name}",
                 digest=_directory(one.digest),
-                annotations={k: v for k, v in details.items() if v is not None},
+                annotations=_known(version=one.version, trainingRun=one.training_run, weight=one.weight),
             )
         )
     calibration = (inputs.quantization or {}).get("calibrationDigest")
     if calibration:
         found.append(Descriptor(name=provenance.CALIBRATION, digest={"sha256": calibration.removeprefix("sha256:")}))
     return found
+
+
+def _known(**details: Any) -> dict[str, Any]:
+    return {k: v for k, v in details.items() if v is not None}
 
 
 def _directory(digest: str) -> dict[str, str]:

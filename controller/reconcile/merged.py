@@ -83,8 +83,13 @@ def _trouble(deployment: Json, pods: Sequence[Json]) -> str:
 
 
 def _refused(pods: Sequence[Json]) -> Problem | None:
-    """What the first pod says that found the artifact changed. A volume that cannot be read may come back."""
+    """What the first pod says that found the artifact changed. A volume that cannot be read may come back.
+
+    A pod that is being deleted speaks of a Deployment that was given up, whose successor has the same labels.
+    """
     for pod in pods:
+        if "deletionTimestamp" in pod["metadata"]:
+            continue
         failure = failure_in(last_end(init_container_status(pod, VERIFY_CONTAINER)))
         if failure is not None and failure.kind is FailureKind.PERMANENT:
             return Problem(failure.reason, f"pod {pod['metadata']['name']} does not start: {failure.message}")

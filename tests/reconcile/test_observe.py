@@ -231,6 +231,17 @@ def test_a_pod_that_finds_its_artifact_changed_refuses_for_good(world: Cluster, 
     assert merged.trouble == f"pod {name}: container verify-artifact: ArtifactCorrupted: config.json: missing"
 
 
+def test_what_a_pod_said_that_is_being_deleted_is_not_held_against_its_successor(world: Cluster) -> None:
+    world.add_base()
+    world.apply(release().stable())
+    world.actor(EnsureMerged("why", A1, PATH), world.turn())
+    world.settle()
+    name = world.observe().merged[0].pods[0].name
+    going = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": verified(CHANGED)}
+    world.api.patch(PODS.path(NAMESPACE, name), going)
+    assert world.observe().merged[0].refused is None
+
+
 UNREADABLE = Failure(kind=FailureKind.TRANSIENT, reason="StorageError", message="Input/output error")
 
 
