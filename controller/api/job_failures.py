@@ -75,6 +75,31 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
         "A directory in the store is not what it was when it was published: somebody changed it.",
         "Remove what the message names; the controller makes it again.",
     ),
+    "ArtifactCorrupted": (
+        "The artifact's files are not those that were published: changed, missing, or others besides.",
+        "Remove the directory that the message names, then set the retry annotation: it is built again.",
+    ),
+    "ArtifactMismatch": (
+        "There is a whole artifact, but not the one that was built and judged; or its id is not that of its inputs.",
+        "Remove the directory that the message names, then set the retry annotation: it is built again.",
+    ),
+    "ArtifactNotFound": (
+        "Transient: no artifact is at that path; a volume may show it late.",
+        "If it was removed: set the retry annotation, and it is built again.",
+    ),
+    "ArtifactWritable": (
+        "Somebody could change the artifact: a mode, or another name of a file. Only `adapterrelease verify` says so.",
+        "`chmod -R a-w`; or `--any-mode`, for a copy or a volume without modes.",
+    ),
+    "ProvenanceIncomplete": (
+        "artifact.json is not the statement that a build writes.",
+        "Remove the directory that the message names, then set the retry annotation: it is built again.",
+    ),
+    "SignatureMissing": ("A signature was asked for, and there is none.", "Sign it by `adapterrelease sign`."),
+    "SignatureInvalid": (
+        "The signature was not made by this key, or not for these files.",
+        "Find out who changed the files, or whose key it is; do not serve it.",
+    ),
     "AlreadyRunning": ("Transient: another job works on the same artifact.", "Wait."),
     # the validation
     "InvalidSuite": ("A line of the suite is no example.", "Repair the suite; the message has the line."),

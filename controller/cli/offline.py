@@ -1,4 +1,4 @@
-"""The commands that need no cluster: check, merge, quantize, evaluate, build.
+"""The commands of single stages, without a cluster: check, merge, quantize, evaluate.
 
 They do what the jobs do, by the same functions. Must not know how a stage works.
 """
@@ -13,7 +13,7 @@ import typer
 
 from controller.cli.ending import NO_VERDICT, REJECTED, note, told
 from controller.errors import PermanentError
-from controller.job.contract import Scorer, Stage
+from controller.job.contract import Scorer, Stage, Use
 from controller.job.reasons import Reason
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ BaseOption = Annotated[Path, typer.Option("--base", help="Directory of the base 
 
 
 def register(app: typer.Typer) -> None:
-    for command in (check, merge, quantize, evaluate, build):
+    for command in (check, merge, quantize, evaluate):
         app.command()(command)
 
 
@@ -37,16 +37,22 @@ def check(
 ) -> None:
     """Say everything that is wrong with an adapter."""
     from controller.job.base import read_base
-    from controller.job.check import check_adapter
+    from controller.job.check import examine
 
     with told(as_json):
-        found, findings = check_adapter(adapter, read_base(base), max_lora_rank, stage)
+        report = examine(
+            adapter, read_base(base), max_lora_rank, Use.SERVE if stage is Stage.EXPERIMENTAL else Use.MERGE
+        )
+    found, findings = report.adapter, report.findings
     if as_json:
         rows = [{"reason": str(f.reason), "message": f.message} for f in findings]
-        print(json.dumps({"ok": not rows, "rank": found.rank if found else None, "findings": rows}))
+        rank = found.rank if found else None
+        print(json.dumps({"ok": not rows, "rank": rank, "findings": rows, "notes": list(report.notes)}))
     else:
         for finding in findings:
             note(str(finding))
+        for text in report.notes:
+            note(f"note: {text}")
         if found is not None and not findings:
             print(f"good: rank {found.rank}, {len(found.modules)} modules")
     raise typer.Exit(REJECTED if findings else 0)
@@ -88,7 +94,7 @@ def _weighted(argument: str, base: object) -> Weighted:
         factor = float(weight)
     except ValueError as e:
         raise PermanentError(f"{argument}: {weight!r} is not a weight", reason=Reason.INVALID_ARGUMENT) from e
-    adapter, findings = check_adapter(Path(path), base if isinstance(base, Base) else None, None, Stage.STABLE)
+    adapter, findings = check_adapter(Path(path), base if isinstance(base, Base) else None, None, Use.MERGE)
     if adapter is None or findings:
         raise RejectedError(findings)
     return Weighted(adapter, factor)
@@ -105,25 +111,19 @@ def quantize(
     group_size: Annotated[
         int | None, typer.Option(help="For AWQ and GPTQ: weights that share a scale, 32, 64 or 128.")
     ] = None,
-    samples: Annotated[int, typer.Option(help="Samples used.")] = 256,
-    sequence_length: Annotated[int, typer.Option(help="Longest sample, in tokens.")] = 2048,
+    samples: Annotated[int | None, typer.Option(help="Samples used; default: 256.")] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="Longest sample, in tokens; default: 2048.")] = None,
 ) -> None:
     """Quantize a model."""
+    from controller.cli.display import shown
+    from controller.cli.local_build import Chosen
     from controller.cli.local_quantize import quantize_directory
+    from controller.job.progress import Progress
 
-    data = {"path": str(calibration), "root": str(calibration.parent)} if calibration is not None else None
-    with told():
+    chosen = Chosen(method, scheme, group_size, calibration, samples, sequence_length)
+    with told(), shown(Progress()) as progress:
         partial = _partial(out)
-        quantize_directory(
-            model,
-            partial,
-            {
-                "method": method,
-                "scheme": scheme,
-                "group_size": group_size,
-                "calibration": data and {**data, "samples": samples, "sequence_length": sequence_length},
-            },
-        )
+        quantize_directory(model, partial, chosen, progress)
         partial.rename(out)
     print(out)
 
@@ -187,22 +187,6 @@ def _endpoint(argument: str) -> object:
     if not model or not url.startswith(("http://", "https://")):
         raise PermanentError(f"{argument!r}: give URL#MODEL", reason=Reason.INVALID_ARGUMENT)
     return Endpoint(url=url, model=model)
-
-
-def build(
-    release: Annotated[Path, typer.Option("-f", "--filename", help="An AdapterRelease, as YAML.", exists=True)],
-    base: BaseOption,
-    out: Annotated[Path, typer.Option(help="The store: adapters/ and artifacts/ are made in it.")],
-    volume: Annotated[list[str] | None, typer.Option(help="CLAIM=DIR for pvc:// sources. May be repeated.")] = None,
-    secret: Annotated[list[str] | None, typer.Option(help="NAME=DIR for secretRef. May be repeated.")] = None,
-    max_lora_rank: Annotated[int, typer.Option(help="The server's --max-lora-rank.")] = 512,
-) -> None:
-    """Check, merge, quantize and publish what a release asks for, without a cluster."""
-    from controller.cli.local_build import build_release
-
-    with told():
-        result = build_release(release, base, out, volume or [], secret or [], max_lora_rank)
-    print(result.to_json())
 
 
 def _partial(out: Path) -> Path:

@@ -278,7 +278,9 @@ def _watch_what_serves(d: Draft) -> None:
     if since is not None and d.now < since + UNAVAILABLE_GRACE:
         d.wake_at(since + UNAVAILABLE_GRACE)
         return
-    _give_up_on(d, served, Reason.BACKEND_UNAVAILABLE, "no pod of the merged model has been available for 30 s")
+    message = "no pod of the merged model has been available for 30 s"
+    trouble = merged.trouble if merged else ""
+    _give_up_on(d, served, Reason.BACKEND_UNAVAILABLE, f"{message}: {trouble}" if trouble else message)
 
 
 def _wake_at_deadline(d: Draft) -> None:

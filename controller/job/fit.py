@@ -111,7 +111,8 @@ class _Drafts:
         if names is None:
             return
         before, after = self._target(names.input), self._source(names.input)
-        head = self._source(names.head)
+        has_head = names.head_is_stored or names.head in self._drafts
+        head = self._source(names.head) if has_head else None
         if before is None or after is None:
             return
         if head is not None and head.info.shape[0] != after.info.shape[0]:

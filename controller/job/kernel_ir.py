@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-LANES = 16
+LANES = 32
 F32S, F64S, I32S, I64S = (f"<{LANES} x {kind}>" for kind in ("float", "double", "i32", "i64"))
 _STORED = {"BF16": "i16", "F16": "i16", "F32": "float", "F64": "double"}
 _BYTES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}

@@ -22,7 +22,7 @@ from controller.job.reasons import Reason
 from controller.job.store import copy_file, sync
 from controller.job.strict_json import read_object
 
-__all__ = ["VERSION", "Weighted", "copy_the_rest", "merge", "merged_dtype", "merged_size", "other_files"]
+__all__ = ["VERSION", "Weighted", "merge", "merged_dtype", "merged_size", "other_files", "write_other_files"]
 
 VERSION = "2"  # part of the artifact's id: raise it when the result of a merge changes
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
@@ -56,7 +56,7 @@ def merge(
     left = [shard for shard in shards if not is_finished(out / shard.name, shard)]
     progress.skip(sum(shard.size for shard in shards) - sum(shard.size for shard in left))
     write_shards(left, out, progress, threads)
-    copy_the_rest(base, changes, out, dtype)
+    write_other_files(base, changes, out, dtype)
     sync(out)
 
 
@@ -69,8 +69,8 @@ def other_files(base: Base) -> list[str]:
     )
 
 
-def copy_the_rest(base: Base, changes: Changes, out: Path, dtype: str) -> None:
-    """Writes what lies beside the weights: config, tokenizer and the like, and the index."""
+def write_other_files(base: Base, changes: Changes, out: Path, dtype: str) -> None:
+    """Everything but the weights: config.json and index as the merge makes them, the rest as it was."""
     for name in other_files(base):
         copy_file((base.path / name).resolve(), out / name, 1 << 40)
         (out / name).chmod(0o644)

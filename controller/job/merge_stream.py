@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from controller.errors import PermanentError
 from controller.job import merge
 from controller.job.base import Base
 from controller.job.changes import Change, Weighted
@@ -24,7 +23,6 @@ from controller.job.layout import Block, Copy, plan_shard
 from controller.job.merged_model import MergedTensor
 from controller.job.operands import Operands
 from controller.job.progress import Progress
-from controller.job.reasons import Reason
 from controller.job.safetensors_header import size_of
 
 
@@ -45,31 +43,20 @@ def merged_tensors(base: Base, adapters: Sequence[Weighted], dtype: str, progres
 def write_other_files(base: Base, adapters: Sequence[Weighted], out: Path, dtype: str) -> None:
     """What `merge` would write beside the weights: config, tokenizer and the like."""
     out.mkdir(parents=True)
-    merge.copy_the_rest(base, changes_of(base, adapters, dtype), out, dtype)
+    merge.write_other_files(base, changes_of(base, adapters, dtype), out, dtype)
 
 
 def _fill(change: Change, sources: Sources, pool: Executor, out: Bytes) -> None:
+    plan = plan_shard("", [change], {})
     operands = None if change.is_copy else Operands(change, sources)
-    plan = plan_shard(change.name, [change], {})
 
     def fill(piece: Copy | Block) -> None:
         at = piece.target - len(plan.header)
         if isinstance(piece, Copy):
             sources.read(piece.source, piece.start, out[at : at + piece.length].data)
         elif operands is not None:
-            _compute(piece, operands, sources, out[at : at + size_of(change.dtype, (piece.count,))])
+            weight = np.empty(size_of(change.source.info.dtype, (piece.count,)), np.uint8)
+            operands.compute(piece, weight, out[at : at + size_of(change.dtype, (piece.count,))])
 
     for _ in pool.map(fill, plan.pieces()):
         pass
-
-
-def _compute(block: Block, operands: Operands, sources: Sources, out: Bytes) -> None:
-    change, info = block.change, block.change.source.info
-    weight = np.empty(size_of(info.dtype, (block.count,)), np.uint8)
-    start = info.start + size_of(info.dtype, (block.first, block.count // (block.last - block.first)))
-    sources.read(change.source.path, start, weight.data)
-    if not operands.compute(weight, block.first, block.last, out):
-        raise PermanentError(
-            f"{change.name} is not finite after the merge: too large for {change.dtype}, or the base holds NaN",
-            reason=Reason.NON_FINITE_WEIGHTS,
-        )

@@ -98,7 +98,8 @@ def model_class(directory: Path) -> Any:
     try:
         config = transformers.AutoConfig.from_pretrained(directory)
     except (ValueError, KeyError, OSError) as e:
-        raise _unknown(f"{directory / 'config.json'}: {e}") from e
+        why = str(e).partition("\n")[0].partition(". ")[0]
+        raise _unknown(f"transformers {transformers.__version__} cannot read the model's config.json: {why}") from e
     for name in config.architectures or ():
         found = getattr(transformers, name, None)
         if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.errors import PermanentError
 from controller.job import kernel
 from controller.job.changes import Change, LowRank, Magnitude, Source
 from controller.job.files import Sources
 from controller.job.floats import Float64, all_finite, decode, encode
 from controller.job.kernel import LANES, Bytes, Scale
 from controller.job.kernel_ir import Axis
-from controller.job.layout import BLOCK_BYTES, width_of
+from controller.job.layout import BLOCK_BYTES, Block, width_of
+from controller.job.reasons import Reason
 from controller.job.safetensors_header import size_of
 
 
@@ -38,16 +40,25 @@ class Operands:
         rows = change.rows
         self._rows = sorted((index, n) for n, index in enumerate(rows.indices)) if rows is not None else []
 
-    def compute(self, weight: Bytes, first: int, last: int, out: Bytes) -> bool:
-        """Rows `first` to `last`, which are in `weight`, as `out`. False if a result is not finite."""
-        change = self._change
+    def compute(self, block: Block, weight: Bytes, out: Bytes) -> None:
+        """Fills `weight` with the block as it is and `out` with it after the change.
+
+        Raises PermanentError if a result is not finite.
+        """
+        change, first, last = self._change, block.first, block.last
+        start = change.source.info.start + size_of(change.source.info.dtype, (first, width_of(change)))
+        self._sources.read(change.source.path, start, weight.data)
         columns = self._width if change.is_computed else last - first
         left = self._left(first, last) if change.is_computed else np.empty((1, 0))
         scale = self._scale(weight, left, first, last)
         finite = kernel.merge_block(
             weight, left, self._packed, out, columns, change.source.info.dtype, change.dtype, scale
         )
-        return self._replace_rows(first, last, out) and finite
+        if not (self._replace_rows(first, last, out) and finite):
+            raise PermanentError(
+                f"{change.name} is not finite after the merge: too large for {change.dtype}, or the base holds NaN",
+                reason=Reason.NON_FINITE_WEIGHTS,
+            )
 
     def _starts(self) -> Iterator[int]:
         start = 0

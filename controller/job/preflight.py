@@ -13,7 +13,7 @@ from controller.errors import PermanentError, TransientError
 from controller.job.adapter import Adapter
 from controller.job.base import Base
 from controller.job.check import check_adapter
-from controller.job.contract import AdapterInput, BuildContract, Quantization, Stage
+from controller.job.contract import AdapterInput, BuildContract, Quantization, Use
 from controller.job.findings import Finding, RejectedError, some
 from controller.job.linears import quantized_size, unfit
 from controller.job.merge import merged_size
@@ -21,7 +21,6 @@ from controller.job.reasons import Reason
 
 SLACK = 1.1
 MERGE_MEMORY = 1 << 29
-LIBRARIES = 1 << 30  # torch, transformers and llm-compressor themselves
 
 
 def readable_adapters(base: Base, inputs: Sequence[AdapterInput]) -> list[Adapter]:
@@ -29,7 +28,7 @@ def readable_adapters(base: Base, inputs: Sequence[AdapterInput]) -> list[Adapte
     adapters: list[Adapter] = []
     findings: list[Finding] = []
     for one in inputs:
-        adapter, found = check_adapter(Path(one.path), base, None, Stage.STABLE)
+        adapter, found = check_adapter(Path(one.path), base, None, Use.MERGE)
         findings += [Finding(f.reason, f"{one.name}: {f.message}") for f in found]
         adapters += [adapter] if adapter is not None else []
     if findings:
@@ -46,18 +45,27 @@ def base_can_be_merged(base: Base, contract: BuildContract) -> None:
         )
     if contract.merge.device == "cuda":
         raise PermanentError("merging runs on the CPU; set device: auto", reason=Reason.UNSUPPORTED_DEVICE)
-    quantization = contract.quantization
-    if quantization is None or quantization.method is None:
-        return
-    if bad := unfit(base, quantization):
+    if contract.quantization is not None:
+        shapes_fit(base, contract.quantization)
+
+
+def shapes_fit(base: Base, spec: Quantization) -> None:
+    """Raises PermanentError for weights that cannot be quantized in groups of this size."""
+    if bad := unfit(base, spec):
         raise PermanentError(
-            f"group size {quantization.group_size} does not divide the input size of {some(bad)}",
+            f"group size {spec.group_size} does not divide the input size of {some(bad)}, or their output size is no"
+            " multiple of 8: choose a smaller one, or method FP8 or INT8",
             reason=Reason.INVALID_GROUP_SIZE,
         )
 
 
-def there_is_room(base: Base, contract: BuildContract, work: Path, available: int | None = None) -> None:
-    """Raises if the store's disk or this container's memory cannot hold the build. `work` may be half done."""
+def there_is_room(
+    base: Base, contract: BuildContract, work: Path, memory: int = MERGE_MEMORY, available: int | None = None
+) -> None:
+    """Raises if the store's disk or this container's memory cannot hold the build. `work` may be half done.
+
+    `memory` is what the build needs at its peak, `available` what this container may still use.
+    """
     disk = int(_size(base, contract) * SLACK)
     done = sum(p.stat().st_size for p in work.rglob("*") if p.is_file())
     free = shutil.disk_usage(contract.store).free + done
@@ -66,12 +74,11 @@ def there_is_room(base: Base, contract: BuildContract, work: Path, available: in
             f"the store has {_gib(free)} free, the build needs {_gib(disk)}: remove artifacts or enlarge it",
             reason=Reason.INSUFFICIENT_DISK,
         )
-    memory = memory_needed(base, contract)
     available = memory_available() if available is None else available
     if available < memory:
         raise PermanentError(
             f"{_gib(available)} of memory are available, the build needs {_gib(memory)}: raise the memory limit in"
-            " build.podTemplate",
+            " build.podTemplate, or calibrate with fewer or shorter samples",
             reason=Reason.INSUFFICIENT_MEMORY,
         )
 
@@ -81,20 +88,6 @@ def _size(base: Base, contract: BuildContract) -> int:
     if spec is None or spec.method is None:
         return merged_size(base, contract.merge.dtype)
     return quantized_size(base, contract.merge.dtype, spec)
-
-
-def memory_needed(base: Base, contract: BuildContract) -> int:
-    """Bytes of memory that the build will use at its peak; docs/measured.md compares it with what was used."""
-    spec = contract.quantization
-    if spec is None or spec.method is None:
-        return MERGE_MEMORY
-    model = merged_size(base, contract.merge.dtype)
-    return LIBRARIES + int(model * SLACK) + _working_memory(base, spec)
-
-
-def _working_memory(base: Base, spec: Quantization) -> int:
-    """What a method needs beside the model."""
-    return 0
 
 
 def memory_used(host: int, predicted: int, device: int) -> str:

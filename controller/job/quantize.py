@@ -90,6 +90,13 @@ def quantize(
     _finish(files, out)
 
 
+def has_device() -> bool:
+    """Whether the layers are worked on elsewhere than in this process's memory."""
+    import torch
+
+    return bool(torch.accelerator.is_available())
+
+
 def _calibration(spec: Quantization, rows: Sequence[Row]) -> dict[str, Any]:
     if spec.calibration is None:
         return {}
@@ -161,10 +168,9 @@ def _set_up() -> None:
 
 def _without_device_do_not_pin_memory() -> None:
     """llm-compressor 0.14 pins memory whether there is a device or not, and torch then raises."""
-    import torch
     from llmcompressor.pipelines.cache import IntermediatesCache
 
-    if not torch.accelerator.is_available():
+    if not has_device():
         IntermediatesCache.pin_memory = lambda self, *args, **kwargs: None
 
 

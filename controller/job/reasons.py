@@ -46,6 +46,15 @@ class Reason(StrEnum):
     ENDPOINT_UNREACHABLE = "EndpointUnreachable"  # no answer from one of the two servers (Transient)
     MODEL_NOT_SERVED = "ModelNotServed"  # one of the two servers does not list the model (Transient)
 
+    # An artifact that is verified.
+    ARTIFACT_NOT_FOUND = "ArtifactNotFound"  # no artifact.json is there (Transient: a volume may show it late)
+    ARTIFACT_CORRUPTED = "ArtifactCorrupted"  # its files are not those that its artifact.json lists
+    ARTIFACT_MISMATCH = "ArtifactMismatch"  # a whole artifact, but not the one that was asked for, or its id is wrong
+    ARTIFACT_WRITABLE = "ArtifactWritable"  # somebody could change it
+    PROVENANCE_INCOMPLETE = "ProvenanceIncomplete"  # artifact.json is not the statement that it should be
+    SIGNATURE_MISSING = "SignatureMissing"  # a signature was asked for, and there is none
+    SIGNATURE_INVALID = "SignatureInvalid"  # not made by this key, or not for these files
+
     # The store and the job itself.
     STORE_CORRUPTED = "StoreCorrupted"  # a published directory was changed by somebody
     ALREADY_RUNNING = "AlreadyRunning"  # another job works on the same thing (Transient)

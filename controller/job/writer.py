@@ -16,14 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from controller.errors import PermanentError
 from controller.job.changes import Change
 from controller.job.files import Sources, Target
 from controller.job.kernel import Bytes
 from controller.job.layout import Block, Copy, Shard
 from controller.job.operands import Operands
 from controller.job.progress import Progress
-from controller.job.reasons import Reason
 from controller.job.safetensors_header import read_header, size_of
 from controller.job.store import sync
 
@@ -198,16 +196,10 @@ class _Work:
             self._outputs.discard(output)
 
     def _compute(self, output: _Output, block: Block, shared: _Shared, buffers: _Buffers) -> int:
-        change, info = block.change, block.change.source.info
-        weight = buffers.weight(size_of(info.dtype, (block.count,)))
+        change = block.change
+        weight = buffers.weight(size_of(change.source.info.dtype, (block.count,)))
         result = buffers.result(size_of(change.dtype, (block.count,)))
-        start = info.start + size_of(info.dtype, (block.first, block.count // (block.last - block.first)))
-        self._sources.read(change.source.path, start, weight.data)
-        if not shared.get().compute(weight, block.first, block.last, result):
-            raise PermanentError(
-                f"{change.name} is not finite after the merge: too large for {change.dtype}, or the base holds NaN",
-                reason=Reason.NON_FINITE_WEIGHTS,
-            )
+        shared.get().compute(block, weight, result)
         output.target.write(result.data, block.target)
         return len(result)
 

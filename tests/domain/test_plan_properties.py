@@ -22,7 +22,7 @@ from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
 
 OUTCOMES = ["bad", "nan", "errors", "fails", "empty", "no result", "good", "good"]
 POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace", "full"]
-MERGED_CHANGES = ["up", "up", "down", "restarted", "errors", "slow", "requests", "deleted", "unreadable"]
+MERGED_CHANGES = ["up", "up", "down", "refuses", "restarted", "errors", "slow", "requests", "deleted", "unreadable"]
 BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing"]
 
 
@@ -197,9 +197,10 @@ class Life(RuleBasedStateMachine):
     def merged_changes(self, data: st.DataObject, what: str) -> None:
         artifact_id = data.draw(st.sampled_from(sorted(self.world.merged)))
         merged = self.world.merged[artifact_id]
-        if what in ("up", "down"):
+        if what in ("up", "down", "refuses"):
             self.world.merged_goes(artifact_id, available=what == "up")
-            merged.never_starts = what == "down"
+            merged.never_starts = what != "up"
+            merged.refused = Problem("ArtifactCorrupted", "it was changed") if what == "refuses" else None
         elif what == "restarted":
             merged.container += 1
         elif what == "deleted":

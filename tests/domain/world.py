@@ -84,6 +84,7 @@ class Merged:
     errors: int = 0
     milliseconds: int = 0
     trouble: str = ""
+    refused: Problem | None = None  # its pods find the artifact changed
     never_starts: bool = False
     unreadable: bool = False  # its /metrics does not answer
 
@@ -271,6 +272,7 @@ class World:
             unavailable_since=None if m.available else m.gone_since,
             counters=counters if m.available and not m.unreadable else None,
             trouble=m.trouble,
+            refused=m.refused,
         )
 
     def _route_facts(self) -> RouteFacts | None:
@@ -369,6 +371,7 @@ class World:
             self.add_pod()
         for merged in self.merged.values():
             merged.available, merged.gone_since, merged.never_starts, merged.unreadable = True, None, False, False
+            merged.refused = None
         self.let_endpoints_catch_up()
         self.answers_wrong, self.services_taken, self.rivals = False, set(), ()
 

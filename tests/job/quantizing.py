@@ -56,6 +56,7 @@ def make(directory: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
+    _make_one_that_sees(directory / "gemma3")
     for family, (cls, config) in _families().items():
         model = cls(config).to(torch.bfloat16)
         model.save_pretrained(directory / family / "base", max_shard_size="300KB")
@@ -66,6 +67,19 @@ def make(directory: Path) -> None:
             if "lora_B" in name:
                 weight.data = torch.randn(weight.shape).to(weight.dtype) * 0.02
         adapted.save_pretrained(directory / family / "adapter")
+
+
+def _make_one_that_sees(directory: Path) -> None:
+    import torch
+    import transformers as t
+
+    text = SIZES | {"vocab_size": len(_tokenizer()), "head_dim": 32, "intermediate_size": 256}
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = t.Gemma3Config(
+        text_config=text, vision_config=vision | {"image_size": 32, "patch_size": 8}, mm_tokens_per_image=4
+    )
+    t.Gemma3ForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(directory)
+    _tokenizer().save_pretrained(directory)
 
 
 def build(directory: Path, family: str, specs: list[str]) -> None:

@@ -115,6 +115,34 @@ def test_what_is_merged_into_memory_is_what_would_lie_on_the_disk(
     assert configs[0] == configs[1]
 
 
+@pytest.mark.parametrize("method", ["AWQ", "INT8"])
+def test_a_vision_tower_stays_though_its_layers_are_called_the_same(
+    method: str, ml: Ml, models: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "calibration.jsonl"
+    data.write_text("".join(json.dumps({"text": f"ticket {n} " * 8}) + "\n" for n in range(16)))
+    given = ["--calibration", data, "--sequence-length", "64"] + (["--group-size", "32"] if method == "AWQ" else [])
+    ml(
+        "-m",
+        "controller",
+        "quantize",
+        "--model",
+        models / "gemma3",
+        "--out",
+        tmp_path / "out",
+        "--method",
+        method,
+        *given,
+    )
+    before, after = stored(str(models / "gemma3")), stored(str(tmp_path / "out"))
+    seeing = {name for name in before if "vision_tower" in name or "projector" in name}
+    assert len(seeing) > 20
+    assert all(after[name][1] == before[name][1] for name in seeing)
+    quantized = {n for n in before if ".language_model." in f".{n}" and n.endswith("_proj.weight")}
+    assert len(quantized) == 14
+    assert all(n not in after or after[n][0].dtype == "I8" for n in quantized)
+
+
 def test_a_store_holds_no_second_copy_and_nothing_half(models: Path, built: dict[str, Json]) -> None:
     for family in SPECS:
         assert [p for p in (models / family / "store" / ".work").iterdir() if p.suffix != ".lock"] == []
