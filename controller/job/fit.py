@@ -7,15 +7,17 @@ a LoRA on one of them to both. Reads headers only. Must not know how weights are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from controller.job.adapter import WEIGHTS, Adapter, LoraModule
 from controller.job.base import Base, safetensors_dtype
 from controller.job.changes import Change, Changes, LowRank, Magnitude, Rows, Source, Weighted
 from controller.job.embeddings import embeddings_of, served_tied_only
+from controller.job.files import Sources
 from controller.job.findings import Finding, RejectedError, some
 from controller.job.floats import FLOATS
+from controller.job.mergeable import adapters_cannot_be_combined, base_is_quantized
 from controller.job.reasons import Reason
 from controller.job.safetensors_header import TensorInfo
 
@@ -34,7 +36,7 @@ class _Draft:
 
 def changes_of(base: Base, adapters: Sequence[Weighted], dtype: str = "auto") -> Changes:
     """The changes; reads headers only. Raises RejectedError if the adapters cannot be merged into this base."""
-    _raise([*_base_is_quantized(base), *_adapters_cannot_be_combined(adapters)])
+    _raise([*base_is_quantized(base), *adapters_cannot_be_combined(adapters)])
     drafts = _Drafts(base)
     for weighted in adapters:
         drafts.add(weighted)
@@ -248,28 +250,6 @@ class _Drafts:
         self.problems.append(Finding(Reason.BASE_MISMATCH, message))
 
 
-def _base_is_quantized(base: Base) -> Iterator[Finding]:
-    """Weights of 8 bits and fewer have scales beside them: adding to the numbers alone would be nonsense."""
-    if small := [t.name for t in base.tensors() if t.dtype.startswith(("F8", "F6", "F4"))]:
-        yield Finding(
-            Reason.INVALID_BASE,
-            f"{some(small)}: {len(small)} tensors are of 8 bits or fewer; merge into the unquantized model",
-        )
-
-
-def _adapters_cannot_be_combined(adapters: Sequence[Weighted]) -> Iterator[Finding]:
-    """Sums of plain LoRA are defined; sums of replaced tensors, rows or lengths are not."""
-    for number, weighted in enumerate(adapters, 1):
-        adapter = weighted.adapter
-        more = {"DoRA": adapter.magnitudes, "saved tensors": adapter.saved, "trained tokens": adapter.tokens}
-        if (len(adapters) > 1 or weighted.weight != 1) and (found := [what for what, has in more.items() if has]):
-            yield Finding(
-                Reason.UNSUPPORTED_COMBINATION,
-                f"adapter {number} ({adapter.path.name}) has {' and '.join(found)}: it can only be merged alone and"
-                " with weight 1",
-            )
-
-
 def _incomplete(message: str) -> Finding:
     return Finding(Reason.INCOMPLETE_TENSORS, message)
 
@@ -280,18 +260,20 @@ def _alike(one: _Draft, other: _Draft) -> bool:
     if one.source is None or other.source is None:
         return one.source is other.source
     a, b = one.source.info, other.source.info
-    return (a.dtype, a.shape) == (b.dtype, b.shape) and same_bytes(one.source, other.source)
+    return (a.dtype, a.shape) == (b.dtype, b.shape) and _same_bytes(one.source, other.source)
 
 
-def same_bytes(one: Source, other: Source) -> bool:
-    """Whether two tensors of one size hold the same."""
-    with one.path.open("rb") as a, other.path.open("rb") as b:
-        a.seek(one.info.start)
-        b.seek(other.info.start)
-        left = one.info.size
-        while left and (block := a.read(min(left, COMPARED))) and block == b.read(len(block)):
-            left -= len(block)
-    return not left
+def _same_bytes(one: Source, other: Source) -> bool:
+    """Whether two tensors of one size hold the same, as when PEFT saved a tied one under both names."""
+    with Sources() as sources:
+        a, b = (memoryview(bytearray(COMPARED)) for _ in range(2))
+        for start in range(0, one.info.size, COMPARED):
+            size = min(COMPARED, one.info.size - start)
+            sources.read(one.path, one.info.start + start, a[:size])
+            sources.read(other.path, other.info.start + start, b[:size])
+            if a[:size] != b[:size]:
+                return False
+    return True
 
 
 def _raise(problems: Sequence[Finding]) -> None:

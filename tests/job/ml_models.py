@@ -63,6 +63,7 @@ MERGE_ONLY = {
     "tied-lora-head": Kind({"target_modules": [*EVERY_LINEAR, "lm_head"]}, "tied"),
     "tied-ensured": Kind({"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}, "tied"),
     "tied-resized": Kind({}, "tied", added=5),
+    "experts": Kind({}, "moe"),
     "fan-in-fan-out": Kind({"target_modules": ["c_attn", "c_fc", "c_proj"], "fan_in_fan_out": True}, "gpt2"),
     "fan-in-fan-out-dora": Kind(
         {"target_modules": ["c_attn", "c_fc", "c_proj"], "fan_in_fan_out": True, "use_dora": True}, "gpt2"
@@ -98,13 +99,27 @@ def make(directory: Path) -> None:
         model.to(torch.bfloat16).save_pretrained(directory / name, max_shard_size="100KB")
         tokenizer.save_pretrained(directory / name)
     for kind, about in KINDS.items():
-        _make_adapter(directory, kind, about)
+        if about.base == "moe":
+            _make_adapter_of_experts(directory, kind, about)
+        else:
+            _make_adapter(directory, kind, about)
         merged = _adapted(directory, kind, about).merge_and_unload()
-        save_file({k: v.clone() for k, v in merged.state_dict().items()}, directory / f"{kind}.peft.safetensors")
+        if about.base == "moe":  # in memory transformers keeps all experts of a layer in one tensor
+            merged.save_pretrained(directory / "peft")
+            (directory / "peft" / "model.safetensors").rename(directory / f"{kind}.peft.safetensors")
+        else:
+            save_file({k: v.clone() for k, v in merged.state_dict().items()}, directory / f"{kind}.peft.safetensors")
 
 
 def _bases(vocabulary: int) -> dict[str, Any]:
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        Qwen3MoeConfig,
+        Qwen3MoeForCausalLM,
+    )
 
     def llama(**changes: Any) -> Any:
         sizes = {"vocab_size": vocabulary, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
@@ -115,6 +130,20 @@ def _bases(vocabulary: int) -> dict[str, Any]:
         "base": llama(),
         "tied": llama(tie_word_embeddings=True),
         "biased": llama(attention_bias=True, mlp_bias=True),
+        "moe": Qwen3MoeForCausalLM(
+            Qwen3MoeConfig(
+                vocab_size=vocabulary,
+                hidden_size=64,
+                moe_intermediate_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                head_dim=16,
+                num_experts=4,
+                num_experts_per_tok=2,
+                tie_word_embeddings=False,
+            )
+        ),
         "gpt2": GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, n_embd=64, n_layer=2, n_head=4, n_positions=64)),
     }
 
@@ -152,10 +181,32 @@ def _make_adapter(directory: Path, kind: str, about: Kind) -> None:
     save_file({"logits": _logits(adapted)}, directory / f"{kind}.live.safetensors")
 
 
+def _make_adapter_of_experts(directory: Path, kind: str, about: Kind) -> None:
+    """A LoRA for each expert, as it was saved when experts were modules; PEFT loads it, but trains another sort."""
+    import torch
+    from peft import LoraConfig
+    from safetensors.torch import load_file, save_file
+
+    tensors = {}
+    for shard in sorted((directory / about.base).glob("*.safetensors")):
+        for name, weight in load_file(shard).items():
+            module = f"base_model.model.{name.removesuffix('.weight')}"
+            if module.endswith("_proj"):
+                tensors[f"{module}.lora_A.weight"] = torch.randn(4, weight.shape[1]) * 0.05
+                tensors[f"{module}.lora_B.weight"] = torch.randn(weight.shape[0], 4) * 0.05
+    config = LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", target_modules=EVERY_LINEAR)
+    config.base_model_name_or_path = str(directory / about.base)
+    config.save_pretrained(directory / kind)
+    save_file(tensors, directory / kind / "adapter_model.safetensors")
+    live = _logits(_adapted(directory, kind, about))
+    save_file({"logits": live}, directory / f"{kind}.live.safetensors")
+
+
 def _adapted(directory: Path, kind: str, about: Kind) -> Any:
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(_base(directory, about, untied=True), directory / kind)
+    together = "trainable_token_indices" in about.config  # PEFT trains these rows of tied embeddings as one
+    return PeftModel.from_pretrained(_base(directory, about, untied=not together), directory / kind)
 
 
 def _logits(model: Any) -> Any:

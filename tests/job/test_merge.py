@@ -16,9 +16,13 @@ from controller.errors import PermanentError
 from controller.job import layout
 from controller.job.base import Base, read_base, read_raw
 from controller.job.check import check_adapter
+from controller.job.files import Sources
+from controller.job.fit import changes_of
 from controller.job.floats import decode
 from controller.job.merge import Weighted, merge, merged_size
+from controller.job.operands import blocks_of
 from controller.job.progress import Progress
+from controller.job.store import digest_of, directory_digests
 from tests.job import tiny_models
 from tests.job.test_floats import rounded_once
 from tests.job.tiny_models import LINEARS, Tensors, lora_config, lora_tensors
@@ -180,6 +184,65 @@ def test_a_finished_shard_is_not_made_again(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
+def test_a_finished_shard_that_is_not_this_one_is_made_again(tmp_path: Path) -> None:
+    path = tiny_models.base(tmp_path / "base", shards=3)
+    adapter = weighted(tiny_models.adapter(tmp_path / "a"), path)
+    merged(path, [adapter], tmp_path / "out")
+    shards = sorted((tmp_path / "out").glob("*.safetensors"))
+    before = [s.read_bytes() for s in shards]
+    shards[0].write_bytes(before[0][:-1])  # cut off
+    shards[1].write_bytes(before[1].replace(b"BF16", b"F16 "))  # another header
+    merged(path, [adapter], tmp_path / "out")
+    assert [s.read_bytes() for s in shards] == before
+
+
+def test_one_thread_and_many_write_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "BLOCK_BYTES", 200)
+    path = tiny_models.base(tmp_path / "base", shards=2)
+    adapter = weighted(tiny_models.adapter(tmp_path / "a"), path)
+    digests = set()
+    for threads in (1, 2, 8):
+        out = tmp_path / str(threads)
+        merge(read_base(path), [adapter], out, "auto", Progress(), threads)
+        digests.add(digest_of(directory_digests(out)))
+    assert len(digests) == 1
+
+
+def test_a_tensor_can_be_had_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "BLOCK_BYTES", 200)
+    path = tiny_models.base(tmp_path / "base")
+    adapter = weighted(tiny_models.adapter(tmp_path / "a"), path)
+    result = merged(path, [adapter], tmp_path / "out")
+    with Sources() as sources:
+        for change in changes_of(read_base(path), [adapter]).shards["model.safetensors"]:
+            assert b"".join(map(bytes, blocks_of(change, sources))) == raw(result, change.name)
+
+
+def test_progress_counts_what_is_written_and_what_was_there(tmp_path: Path) -> None:
+    path = tiny_models.base(tmp_path / "base", shards=3)
+    adapter = weighted(tiny_models.adapter(tmp_path / "a"), path)
+    merged(path, [adapter], tmp_path / "out")
+    shards = sorted((tmp_path / "out").glob("*.safetensors"))
+    sizes = [s.stat().st_size for s in shards]
+    shards[2].unlink()
+    progress = Progress()
+    merge(read_base(path), [adapter], tmp_path / "out", "auto", progress)
+    state = progress.state()
+    assert (state.done, state.total, state.bytes) == (sum(sizes), sum(sizes), sizes[2])
+
+
+def test_a_nan_that_no_adapter_touches_stays_where_it_is(tmp_path: Path) -> None:
+    path = tiny_models.base(tmp_path / "base")
+    name = "model.layers.0.input_layernorm.weight"
+    info = read_base(path).tensor(name)
+    assert info is not None
+    with (path / "model.safetensors").open("r+b") as f:
+        f.seek(info.start)
+        f.write(b"\xc1\x7f")
+    result = merged(path, [weighted(tiny_models.adapter(tmp_path / "a"), path)], tmp_path / "out")
+    assert raw(result, name)[:2] == b"\xc1\x7f"
+
+
 def test_every_file_can_be_read_by_another_user(tmp_path: Path) -> None:
     path = tiny_models.base(tmp_path / "base")
     merged(path, [weighted(tiny_models.adapter(tmp_path / "a"), path)], tmp_path / "out")
@@ -189,10 +252,10 @@ def test_every_file_can_be_read_by_another_user(tmp_path: Path) -> None:
 def test_weights_that_overflow_are_refused(tmp_path: Path) -> None:
     path = tiny_models.base(tmp_path / "base", dtype="F16")
     adapter = weighted(tiny_models.adapter(tmp_path / "a", config=lora_config(lora_alpha=1e9)), path)
-    with pytest.raises(PermanentError, match="not finite") as e:
+    with pytest.raises(PermanentError, match=r"model\.layers\.\d\.\S+ is not finite .* too large for F16") as e:
         merged(path, [adapter], tmp_path / "out")
     assert e.value.reason == "NonFiniteWeights"
-    assert not list((tmp_path / "out").glob("*.safetensors"))
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_weights_in_other_formats_are_left_behind(tmp_path: Path) -> None:
