@@ -13,7 +13,7 @@ _NEW_VERSION = "Repair the adapter and give it a new version and source."
 JOB_FAILURES: Mapping[str, tuple[str, str]] = {
     # the adapter
     "UnsupportedFormat": ("Not a PEFT adapter in safetensors, or a link that leads out of it.", _NEW_VERSION),
-    "InvalidConfig": ("adapter_config.json does not fit the tensors.", _NEW_VERSION),
+    "InvalidConfig": ("adapter_config.json is malformed, or does not fit the tensors.", _NEW_VERSION),
     "BaseMismatch": (
         "The adapter's layers, modules or shapes are not the base's. vLLM would load it and answer nonsense.",
         "Use an adapter that was trained on this base.",
@@ -32,8 +32,9 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
         "Merge that adapter alone with weight 1, or train it as plain LoRA.",
     ),
     "NotServableDynamically": (
-        "vLLM cannot serve DoRA, bias or modules_to_save without a merge.",
-        "Train without them.",
+        "vLLM cannot serve DoRA, biases, modules_to_save, embeddings or trained tokens without a merge, and a release "
+        "is still compared with its live adapter.",
+        "Train without them, or merge outside the cluster: `adapterrelease build`.",
     ),
     "DigestMismatch": (
         "The files are not the ones that were pinned or imported.",

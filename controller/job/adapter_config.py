@@ -103,10 +103,15 @@ class AdapterConfig:
 
     def _by_pattern(self, patterns: Mapping[str, Any], module: str, default: Any) -> Any:
         """PEFT's get_pattern_key: the first pattern that matches the end of the name."""
-        for pattern, value in patterns.items():
-            if self.matcher.match(rf"(.*\.)?({pattern})$", module):
-                return value
-        return default
+        if patterns and (key := (id(patterns), module)) not in self._found:
+            fits = (v for p, v in patterns.items() if self.matcher.ends_with(p, module))
+            self._found[key] = next(fits, default)
+        return self._found[key] if patterns else default
+
+    @cached_property
+    def _found(self) -> dict[tuple[int, str], Any]:
+        """What patterns gave before: a trainer may write one for each of ten thousand modules."""
+        return {}
 
 
 def parse_config(document: Mapping[str, Any]) -> tuple[AdapterConfig | None, list[str]]:

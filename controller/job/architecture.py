@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from controller.job.base import Base, layer_of
-from controller.job.module_names import is_output, leaf
+from controller.job.embeddings import Embeddings, embeddings_of
+from controller.job.module_names import leaf
 from controller.job.safetensors_header import TensorInfo
 
 # One projection that some checkpoints store -> those that others store instead.
@@ -23,6 +24,7 @@ FUSED: Mapping[str, tuple[str, ...]] = {
     "query_key_value": ("q_proj", "k_proj", "v_proj"),
     "W_pack": ("q_proj", "k_proj", "v_proj"),
 }
+_OF_CONV1D = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 _WRAPPERS = frozenset({"model", "language_model", "text_model", "llm", "transformer", "thinker"})
 _EXPERT = re.compile(r"(.+\.experts)\.([0-9]+)\.(\w+)")
 _OF_ALL_EXPERTS = re.compile(r"(.+\.experts)(?:\.base_layer|\.gate_up_proj|\.down_proj)?")
@@ -48,50 +50,48 @@ class Architecture:
         odd = {t.dtype for t in small if t.dtype not in ("BF16", "F16", "F32", "F64")}
         return f"weights are stored as {', '.join(sorted(odd))}" if odd else None
 
-    @property
-    def tied(self) -> bool:
-        """Whether the output layer uses the weights of the input embedding."""
-        text = self._base.config.get("text_config")
-        said = [c.get("tie_word_embeddings") for c in (self._base.config, text if isinstance(text, dict) else {})]
-        return True in said or (False not in said and not any(is_output(m) for m in self.modules))
-
     @cached_property
     def modules(self) -> frozenset[str]:
         """Modules that have a weight."""
         return frozenset(n.removesuffix(".weight") for n in self._base.location if n.endswith(".weight"))
 
     @cached_property
-    def embedding(self) -> str | None:
-        """The tensor of the input embedding: of several, the text model's has the most rows."""
-        names = [
-            f"{m}.weight" for m in self.modules if leaf(m) in ("embed_tokens", "wte", "word_embeddings", "embed_in")
-        ]
-        found = [t for t in map(self._base.tensor, names) if t is not None and len(t.shape) == 2]
-        return max(found, key=lambda t: (t.shape[0], t.name)).name if found else None
+    def embeddings(self) -> Embeddings | None:
+        return embeddings_of(self._base)
 
-    @cached_property
+    @property
     def embedding_rows(self) -> int | None:
         """Tokens that the input embedding can hold."""
-        info = self._base.tensor(self.embedding) if self.embedding is not None else None
+        info = self._base.tensor(self.embeddings.input) if self.embeddings is not None else None
         return info.shape[0] if info is not None else None
 
     def weight_of(self, module: str) -> TensorInfo | None:
         """The weight of `module`; a tied output layer has that of the input embedding."""
         info = self._base.tensor(f"{module}.weight")
-        if info is None and self.embedding is not None and self.is_tied_output(module):
-            return self._base.tensor(self.embedding)
+        if info is None and self.embeddings is not None and self.is_tied_output(module):
+            return self._base.tensor(self.embeddings.input)
         return info
 
     def is_tied_output(self, module: str) -> bool:
         """Whether `module` is the output layer, and the base computes it with the input embedding."""
-        return leaf(module) in ("lm_head", "embed_out") and self.tied
+        names = self.embeddings
+        return names is not None and names.tied and names.head == f"{module}.weight"
+
+    def is_transposed(self, module: str) -> bool:
+        """Whether the base keeps the module's weight as (in, out), as transformers' Conv1D does."""
+        return self._base.config.get("model_type") in _OF_CONV1D and leaf(module).startswith("c_")
+
+    def is_built(self, name: str) -> bool:
+        """Whether transformers builds what `name` is of: not the layers of multi-token prediction."""
+        layer = layer_of(name)
+        beyond = self._base.layers is not None and layer is not None and layer >= self._base.layers
+        return not beyond and "mtp" not in name.split(".")
 
     def linear_modules(self) -> Iterator[str]:
-        """Modules with a matrix, without the layers that transformers does not build (multi-token prediction)."""
+        """Modules with a matrix."""
         for module in sorted(self.modules):
-            info, layer = self._base.tensor(f"{module}.weight"), layer_of(module)
-            beyond = self._base.layers is not None and layer is not None and layer >= self._base.layers
-            if info is not None and len(info.shape) == 2 and not beyond:
+            info = self._base.tensor(f"{module}.weight")
+            if info is not None and len(info.shape) == 2 and self.is_built(module):
                 yield module
 
     def why_missing(self, module: str) -> str:

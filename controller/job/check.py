@@ -10,14 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from controller.job import check_base, check_saved, check_tokenizer
 from controller.job.adapter import CONFIG, WEIGHTS, Adapter, LoraModule, make_adapter
 from controller.job.adapter_config import AdapterConfig, parse_config
 from controller.job.adapter_files import file_is_of_another_format, is_readable, left_behind
 from controller.job.architecture import core_of
 from controller.job.base import Base
+from controller.job.changes import Weighted
 from controller.job.contract import Use
-from controller.job.findings import Finding, shown, some
+from controller.job.findings import Finding, RejectedError, shown, some
+from controller.job.fit import changes_of
 from controller.job.floats import FLOATS, all_finite
 from controller.job.patterns import PatternError
 from controller.job.reasons import Reason
@@ -61,7 +66,9 @@ def examine(path: Path, base: Base | None, max_lora_rank: int | None = None, use
     notes = [*check_base.notes_of(subject), *notes]
     if extra := left_behind(path):
         notes.append(f"not part of an adapter, left behind: {some(extra)}")
-    return Report(subject.adapter, tuple(dict.fromkeys([*findings, *tokenizer])), tuple(notes))
+    findings = list(dict.fromkeys([*findings, *tokenizer]))
+    findings = findings or [*_carried_out(merge_refuses_it, subject)]
+    return Report(subject.adapter, tuple(findings), tuple(notes))
 
 
 def _carried_out(check: Check, subject: Subject) -> Iterator[Finding]:
@@ -181,6 +188,11 @@ def shape_does_not_fit_base(s: Subject) -> Iterator[Finding]:
         yield Finding(
             Reason.BASE_MISMATCH, f"{some(other)}: no linear layer, its weight is {weights[min(other)].shape}"
         )
+    if not transposed and (stored := [m for m in weights if s.architecture.is_transposed(m)]):
+        yield Finding(
+            Reason.INVALID_CONFIG, f"{some(stored)}: the base stores it as (in, out), so fan_in_fan_out must be true"
+        )
+        return
     linear = {m: w for m, w in weights.items() if m not in other}
     if wrong := [m for m, weight in linear.items() if not _fits(s.adapter.modules[m], weight, transposed)]:
         m = s.adapter.modules[min(wrong)]
@@ -193,9 +205,21 @@ def shape_does_not_fit_base(s: Subject) -> Iterator[Finding]:
 
 
 def weight_is_not_finite(s: Subject) -> Iterator[Finding]:
-    floats = [t for t in s.adapter.header.tensors.values() if t.dtype in FLOATS]
-    if bad := [t.name for t in floats if not _is_finite(s.adapter, t)]:
+    floats = [t for t in s.adapter.header.tensors.values() if t.dtype in FLOATS and t.size]
+    if not floats:
+        return
+    data = np.memmap(s.adapter.path / WEIGHTS, np.uint8, "r")  # once: there may be a hundred thousand tensors
+    if bad := [t.name for t in floats if not _is_finite(data[t.start : t.end], t.dtype)]:
         yield Finding(Reason.NON_FINITE_WEIGHTS, f"NaN or infinite: {some(bad)}")
+
+
+def merge_refuses_it(s: Subject) -> Iterator[Finding]:
+    """The last word on what can be merged is the merge's own, which reads headers only."""
+    if s.base is not None and s.use is not Use.SERVE:
+        try:
+            changes_of(s.base, [Weighted(s.adapter)])
+        except RejectedError as e:
+            yield from e.findings
 
 
 CHECKS: tuple[Check, ...] = (
@@ -240,10 +264,9 @@ def _config(path: Path) -> AdapterConfig | list[Finding]:
     return config or [Finding(Reason.INVALID_CONFIG, p) for p in problems]
 
 
-def _is_finite(adapter: Adapter, info: TensorInfo) -> bool:
+def _is_finite(raw: NDArray[np.uint8], dtype: str) -> bool:
     """By blocks: a saved embedding may be as large as memory."""
-    raw = adapter.raw(info)
-    return all(all_finite(raw[start : start + BLOCK], info.dtype) for start in range(0, info.size, BLOCK))
+    return all(all_finite(raw[start : start + BLOCK], dtype) for start in range(0, raw.size, BLOCK))
 
 
 def _is_tied_along(s: Subject, module: str) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 from controller.job.architecture import Architecture
-from controller.job.base import layer_of
 from controller.job.findings import Finding, some
 from controller.job.module_names import is_embedding, is_vocabulary, suffixes
 from controller.job.reasons import Reason
@@ -121,32 +120,13 @@ def saved_tensor_does_not_fit(s: Subject) -> Iterator[Finding]:
             yield Finding(Reason.BASE_MISMATCH, f"the base has no tensor {some([name])} that this one could replace")
         elif not _is_vocabulary(name) or len(info.shape) != 2 or info.shape[1:] != place.shape[1:]:
             yield from _shape(name, info, place.shape)
-    yield from _vocabularies_differ(s)
-
-
-def _vocabularies_differ(s: Subject) -> Iterator[Finding]:
-    """A resized vocabulary must be so in both embeddings, unless one stands for both."""
-    if s.base is None or s.architecture is None:
-        return
-    rows: dict[str, int] = {}
-    for module in s.architecture.modules:
-        name = f"{module}.weight"
-        info = s.adapter.saved.get(name) or s.base.tensor(name)
-        if is_vocabulary(module) and info is not None and name in (s.architecture.embedding, _output(s.architecture)):
-            rows[name] = info.shape[0]
-    resized = {
-        n for n, i in s.adapter.saved.items() if (b := s.base.tensor(n)) and _is_vocabulary(n) and i.shape != b.shape
-    }
-    if resized and len(set(rows.values())) > 1:
-        sizes = ", ".join(f"{n} has {r} rows" for n, r in sorted(rows.items()))
-        yield Finding(Reason.INCOMPLETE_TENSORS, f"the vocabulary was resized in one place only: {sizes}")
 
 
 def saved_tensor_is_missing(s: Subject) -> Iterator[Finding]:
     config = s.adapter.config
-    if s.base is None or not (config.modules_to_save or config.bias != "none"):
+    if s.base is None or s.architecture is None or not (config.modules_to_save or config.bias != "none"):
         return
-    built = [n for n in s.base.location if (layer_of(n) or 0) < (s.base.layers or 1 << 30)]
+    built = [n for n in s.base.location if s.architecture.is_built(n)]
     if lost := [n for n in built if n not in s.adapter.saved and _must_be_saved(s, n)]:
         yield Finding(Reason.INCOMPLETE_TENSORS, f"to be saved by modules_to_save or bias, but missing: {some(lost)}")
     names = [*built, *s.adapter.saved]
@@ -212,10 +192,6 @@ def _is_vocabulary(tensor: str) -> bool:
 
 def _tied_place(architecture: Architecture, tensor: str) -> TensorInfo | None:
     return architecture.weight_of(tensor.removesuffix(".weight")) if tensor.endswith(".weight") else None
-
-
-def _output(architecture: Architecture) -> str | None:
-    return next((f"{m}.weight" for m in sorted(architecture.modules) if m.endswith(("lm_head", "embed_out"))), None)
 
 
 def _parents(tensor: str) -> Iterator[str]:

@@ -12,14 +12,14 @@ class Reason(StrEnum):
     """Permanent, unless it says Transient: those are tried again."""
 
     # An adapter is refused. vLLM answers 200 to most of these and then serves nonsense.
-    UNSUPPORTED_FORMAT = "UnsupportedFormat"  # not safetensors, a damaged file, or a link that leads out
+    UNSUPPORTED_FORMAT = "UnsupportedFormat"  # not safetensors, a damaged file, a link out, a pipe
     INVALID_CONFIG = "InvalidConfig"  # adapter_config.json is missing, malformed, or does not fit the tensors
-    BASE_MISMATCH = "BaseMismatch"  # shapes, layers or modules that the base does not have
+    BASE_MISMATCH = "BaseMismatch"  # shapes, layers, modules or tokens that the base does not have
     INCOMPLETE_TENSORS = "IncompleteTensors"  # a lora_A or lora_B, or all tensors of a targeted module, are missing
     NON_FINITE_WEIGHTS = "NonFiniteWeights"  # NaN or infinity, in the adapter or after the merge
     RANK_TOO_HIGH = "RankTooHigh"  # over the server's --max-lora-rank
     UNSUPPORTED_COMBINATION = "UnsupportedCombination"  # adapters that replace tensors cannot be summed
-    NOT_SERVABLE_DYNAMICALLY = "NotServableDynamically"  # DoRA, bias, modules_to_save, embeddings, PiSSA
+    NOT_SERVABLE_DYNAMICALLY = "NotServableDynamically"  # DoRA, biases, whole tensors, embeddings, PiSSA
 
     # The source of an adapter, a suite or calibration data.
     SOURCE_NOT_FOUND = "SourceNotFound"  # nothing is there

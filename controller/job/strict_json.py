@@ -25,7 +25,9 @@ def parse_object(text: bytes, what: str) -> dict[str, Any]:
     """The JSON object in `text`; `what` names it in the error."""
     try:
         document = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as e:
+    except RecursionError as e:
+        raise ValueError(f"{what} is not valid JSON: nested too deeply") from e
+    except ValueError as e:
         raise ValueError(f"{what} is not valid JSON: {e}") from e
     if not isinstance(document, dict):
         raise ValueError(f"{what} is not a JSON object")

@@ -32,9 +32,10 @@ class Subject:
     @cached_property
     def vocabulary(self) -> int | None:
         """Rows of the input embedding, with those that the adapter brings."""
-        base = self.architecture.embedding_rows if self.architecture is not None else None
-        brought = self.adapter.saved.get(self.architecture.embedding or "") if self.architecture is not None else None
-        return brought.shape[0] if brought is not None and brought.shape else base
+        if self.architecture is None or self.architecture.embeddings is None:
+            return None
+        brought = self.adapter.saved.get(self.architecture.embeddings.input)
+        return brought.shape[0] if brought is not None and brought.shape else self.architecture.embedding_rows
 
 
 Check = Callable[[Subject], Iterator[Finding]]

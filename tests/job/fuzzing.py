@@ -153,20 +153,48 @@ def adapters(draw: st.DrawFn) -> Files:
 
 
 def variants(files: Files, count: int) -> Iterator[Files]:
-    """`files`, and `count` copies with a few random bytes changed: cheap beside what Hypothesis takes to choose."""
+    """`files`, and `count` copies with a little changed at random: cheap beside what Hypothesis takes to choose."""
     yield files
     seed = b"".join(files[name] for name in sorted(files))
     chance = random.Random(hashlib.sha256(seed).digest())  # so the same example fails again
     for _ in range(count):
         name = chance.choice(sorted(files))
-        content = bytearray(files[name])
-        for _ in range(chance.randint(1, 4)):
-            start = chance.randrange(min(len(content), 600) + 1)
-            if content[start : start + 1].isalnum():  # often enough, the JSON around it stays sound
-                content[start] = chance.choice(b"0123456789abqAB")
-            else:
-                content[start : start + chance.choice((0, 1, 4))] = chance.randbytes(chance.choice((0, 1, 4)))
-        yield files | {name: bytes(content)}
+        change = _another_value if name.endswith(".json") and chance.random() < 0.7 else _other_bytes
+        yield files | {name: change(files[name], chance)}
+
+
+def _other_bytes(content: bytes, chance: random.Random) -> bytes:
+    changed = bytearray(content)
+    for _ in range(chance.randint(1, 4)):
+        start = chance.randrange(min(len(changed), 600) + 1)
+        if changed[start : start + 1].isalnum():  # often enough, the JSON around it stays sound
+            changed[start] = chance.choice(b"0123456789abqAB")
+        else:
+            changed[start : start + chance.choice((0, 1, 4))] = chance.randbytes(chance.choice((0, 1, 4)))
+    return bytes(changed)
+
+
+def _another_value(content: bytes, chance: random.Random) -> bytes:
+    """The JSON object with one of its values changed, at any depth."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return _other_bytes(content, chance)
+    place = document
+    while isinstance(place, dict) and place:
+        key = chance.choice(sorted(place))
+        if not isinstance(place[key], dict) or chance.random() < 0.3:
+            place[key] = chance.choice(_ODD)
+            break
+        place = place[key]
+    return _json(document)
+
+
+_ODD: list[Any] = [
+    *(None, True, False, 0, -1, 1, 4, 8, 1 << 40, 10**30, 0.5, -2.5, 1e308, "", "none", "all", "pissa", "q_proj"),
+    *("all-linear", ".*", r"(?=(?:\w|[a-z]|\.)+!).*", [], {}, [0], [1, 7], ["q_proj"], ["lm_head"], {"q_proj": 4}),
+    *({"x": [1]}, {"q_.*": 2, "(": 1}, [["q_proj"]], {"a": 60}, {"60": {"content": "x"}}),
+]
 
 
 def carry_out(directory: Path, base: Base, files: Files, use: Use) -> int:

@@ -52,6 +52,7 @@ FUSED_EXPERTS: Shapes = {
     "model.layers.0.mlp.experts.gate_up_proj": (2, 2 * I, H),
     "model.layers.0.mlp.experts.down_proj": (2, H, I),
 }
+GPT2: Shapes = {"wte.weight": (V, H), "h.0.attn.c_attn.weight": (H, 3 * H), "h.0.attn.c_proj.weight": (H, H)}
 WRAPPED: Shapes = {f"language_model.{n}": s for n, s in LLAMA.items()}
 VISION: Shapes = {**WRAPPED, "vision_tower.patch_embedding.weight": (8, 3, 4, 4)}
 

@@ -15,6 +15,7 @@ from controller.job.contract import Use
 from controller.job.reasons import Reason
 from tests.job import odd_models, tiny_models
 from tests.job.odd_models import (
+    GPT2,
     LLAMA,
     MIXTRAL,
     PHI,
@@ -85,6 +86,7 @@ ARCHITECTURES: dict[str, tuple[Shapes, Tensors, list[str]]] = {
     "experts of Mixtral": (MIXTRAL, lora_on(MIXTRAL_EXPERTS), ["w2"]),
     "a router": (MIXTRAL, lora_on({"model.layers.0.block_sparse_moe.gate": (2, H)}), ["gate"]),
     "a multimodal wrapper": (WRAPPED, lora_on({f"language_model.{Q0}": (H, H)}), ["q_proj"]),
+    "weights as (in, out)": (GPT2, lora_on({"h.0.attn.c_attn": (3 * H, H)}), ["c_attn"]),
     "an output layer of its own": (LLAMA, lora_on({"lm_head": (V, H)}), ["lm_head"]),
 }
 
@@ -93,8 +95,9 @@ ARCHITECTURES: dict[str, tuple[Shapes, Tensors, list[str]]] = {
 def test_layers_are_recognised_as_the_base_stores_them(case: str, tmp_path: Path) -> None:
     shapes, tensors, targets = ARCHITECTURES[case]
     base = odd_models.base_of(tmp_path / "base", shapes)
-    path = tiny_models.adapter(tmp_path / "adapter", tensors, lora_config(target_modules=targets))
-    assert check_adapter(path, read_base(base), 16)[1] == ()
+    config = lora_config(target_modules=targets, fan_in_fan_out=shapes is GPT2)
+    path = tiny_models.adapter(tmp_path / "adapter", tensors, config)
+    assert [reasons(path, base, use=use) for use in Use] == [[], [], []]
 
 
 LORA_Q = lora_on({Q0: (H, H)})
@@ -174,6 +177,12 @@ def test_layers_beyond_the_config_are_no_loss(tmp_path: Path) -> None:
     """A multi-token prediction layer lies in the checkpoint, but transformers does not build it."""
     base = tiny_models.base(tmp_path / "base", layers=3, config={"num_hidden_layers": 2})
     assert reasons(tiny_models.adapter(tmp_path / "adapter"), base) == []
+
+
+def test_a_module_for_multi_token_prediction_is_no_loss(tmp_path: Path) -> None:
+    base = odd_models.base_of(tmp_path / "base", {**LLAMA, f"mtp.{Q0.removeprefix('model.')}.weight": (H, H)})
+    path = tiny_models.adapter(tmp_path / "adapter", LORA_Q, lora_config(target_modules=["q_proj"]))
+    assert reasons(path, base) == []
 
 
 def test_a_base_in_float8_can_be_served_but_not_merged_into(tmp_path: Path) -> None:

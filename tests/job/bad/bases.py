@@ -14,6 +14,7 @@ from tests.job.odd_models import (
     Q0,
     QWEN_MOE,
     SPLIT,
+    TIED,
     VISION,
     WRAPPED,
     H,
@@ -35,7 +36,7 @@ BASES = (
     Bad("twice the hidden size", R.BASE_MISMATCH, plain(lora_tensors(scale=2))),
     Bad("a layer that does not exist", R.BASE_MISMATCH, plain(lora_tensors(layers=3))),
     Bad("a module that does not exist", R.BASE_MISMATCH, on(LLAMA, LORA_Q | lora_on({f"{Q0}x": (H, H)}))),
-    Bad("weights of Conv1D (fan_in_fan_out)", R.BASE_MISMATCH, setting(fan_in_fan_out=True)),
+    Bad("fan_in_fan_out on a base of linear layers", R.BASE_MISMATCH, setting(fan_in_fan_out=True)),
     Bad(
         "fused projections on a base that splits them",
         R.BASE_MISMATCH,
@@ -117,6 +118,12 @@ BASES = (
         STABLE,
     ),
     Bad("modules_to_save that the base has not", R.BASE_MISMATCH, on(LLAMA, LORA_Q, modules_to_save=["score"]), STABLE),
+    Bad(
+        "different changes to what vLLM must tie",
+        R.BASE_MISMATCH,
+        on(TIED, lora_on({"lm_head": (V, H)}), {"model_type": "gemma2"}),
+        STABLE,
+    ),
     Bad("a base in float8, to be merged", R.INVALID_BASE, on(LLAMA, LORA_Q, dtype="F8_E4M3"), STABLE),
     Bad(
         "a quantized base, to be merged",

@@ -9,6 +9,7 @@ import numpy as np
 from controller.job.reasons import Reason
 from tests.job.bad.making import CONFIG, LORA_Q, STABLE, Bad, file, on, plain, setting
 from tests.job.odd_models import (
+    GPT2,
     LLAMA,
     Q0,
     WITH_BIAS,
@@ -68,6 +69,11 @@ CONFIGS = (
         R.INVALID_CONFIG,
         on(WITH_BIAS, LORA_Q | tensor(f"{Q0}.bias", H)),
         STABLE,
+    ),
+    Bad(
+        "weights of Conv1D without fan_in_fan_out",
+        R.INVALID_CONFIG,
+        on(GPT2, lora_on({"h.0.attn.c_proj": (H, H)}), {"model_type": "gpt2"}),
     ),
     Bad("lora_A for an embedding", R.INVALID_CONFIG, on(LLAMA, lora_on({"model.embed_tokens": (V, H)}))),
 )

@@ -1,0 +1,91 @@
+"""Who may use what vLLM cannot serve: `merge` and `build`, which serve nothing, and no import into a cluster yet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from controller.job.contract import AdapterSource, BaseReference, ImportContract, Release, Source, Stage, Use
+from controller.job.findings import RejectedError
+from controller.job.importer import run_import
+from controller.job.progress import Progress
+from tests.cli.test_offline import call
+from tests.job import odd_models, tiny_models
+from tests.job.odd_models import LLAMA, Q0, H, lora_on, tensor
+from tests.job.tiny_models import lora_config
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return odd_models.base_of(tmp_path / "base", LLAMA)
+
+
+@pytest.fixture
+def dora(tmp_path: Path) -> Path:
+    tensors = lora_on({Q0: (H, H)}) | tensor(f"{Q0}.lora_magnitude_vector", H)
+    config = lora_config(target_modules=["q_proj"], use_dora=True)
+    return tiny_models.adapter(tmp_path / "incoming" / "dora", tensors, config)
+
+
+def contract(tmp_path: Path, stage: Stage, **changes: Use) -> ImportContract:
+    source = Source(path=str(tmp_path / "incoming" / "dora"), root=str(tmp_path))
+    return ImportContract(
+        release=Release(namespace="llm", name="bot"),
+        store=str(tmp_path / "store"),
+        adapter=AdapterSource(name="finetune", version="v1", source=source),
+        base=BaseReference(model=str(tmp_path / "base"), name="tiny"),
+        max_lora_rank=16,
+        stage=stage,
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        (Stage.EXPERIMENTAL, "vLLM cannot serve this dynamically; it can be merged: set stage: Stable"),
+        (Stage.STABLE, "still compared with the live adapter: merge it with `adapterrelease build`"),
+    ],
+)
+def test_a_cluster_imports_nothing_that_it_cannot_serve(
+    stage: Stage, said: str, base: Path, dora: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RejectedError) as e:
+        run_import(contract(tmp_path, stage), Progress())
+    (finding,) = e.value.findings
+    assert (finding.reason, said in finding.message) == ("NotServableDynamically", True)
+    assert not (tmp_path / "store" / "adapters").exists()
+
+
+def test_where_there_is_no_server_it_is_imported(base: Path, dora: Path, tmp_path: Path) -> None:
+    result = run_import(contract(tmp_path, Stage.STABLE, stable_use=Use.MERGE), Progress())
+    assert "adapter_model.safetensors" in result.files
+
+
+def test_check_and_merge_take_it_for_stable(base: Path, dora: Path, tmp_path: Path) -> None:
+    assert call("check", dora, "--base", base).exit_code == 2
+    done = call("check", dora, "--base", base, "--stage", "Stable", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["ok"]) == (0, True)
+    done = call("merge", "--base", base, "--adapter", dora, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+
+
+def test_build_takes_it(base: Path, dora: Path, tmp_path: Path) -> None:
+    release = {
+        "apiVersion": "adapterrelease.dev/v1alpha1",
+        "kind": "AdapterRelease",
+        "metadata": {"name": "bot", "namespace": "llm"},
+        "spec": {
+            "stage": "Stable",
+            "baseRef": {"name": "tiny"},
+            "adapters": [{"name": "finetune", "version": "v1", "source": {"uri": "pvc://incoming/dora"}}],
+            "build": {"quantization": {"method": "None"}},
+        },
+    }
+    (tmp_path / "release.yaml").write_text(yaml.safe_dump(release))
+    arguments = ["-f", tmp_path / "release.yaml", "--base", base, "--out", tmp_path / "store"]
+    done = call("build", *arguments, "--volume", f"incoming={tmp_path / 'incoming'}")
+    assert done.exit_code == 0, done.output
