@@ -27,6 +27,7 @@ from controller.reconcile.engines import ApiKeys, Engines
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.informers import Informers
 from controller.reconcile.jobs import Progress
+from controller.reconcile.objects.verify import ArtifactCheck
 from controller.reconcile.observe import Observer
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.status import StatusWriter
@@ -139,7 +140,13 @@ class Operator:
         failures = LoadFailures()
         fence = Fence(client, self._elector.still_leading)
         actor = Actor(
-            ObjectActions(writing, fence, settings.job_image, settings.job_service_account),
+            ObjectActions(
+                writing,
+                fence,
+                settings.job_image,
+                settings.job_service_account,
+                ArtifactCheck(settings.artifact_check),
+            ),
             PodActions(writing, engines, failures, fence, _now),
         )
         return Reconciler(

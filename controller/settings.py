@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -26,6 +26,13 @@ class Settings(BaseSettings):
     )
     job_service_account: str = Field(
         "", description="Service account of jobs, in the release's namespace; empty: its default one. Without a token."
+    )
+
+    # merged pods
+    artifact_check: Literal["Digests", "Sizes", "None"] = Field(
+        "Digests",
+        description="What a merged pod compares with artifact.json before vLLM starts: digests, which reads every"
+        " byte; sizes; or nothing.",
     )
 
     # work

@@ -61,13 +61,45 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
     ),
     "UnsupportedDevice": ("The merge cannot run on this device.", "Set build.merge.device: auto."),
     "InvalidGroupSize": ("groupSize does not divide the input size of a layer.", "Choose a smaller one."),
-    "InvalidCalibration": ("The calibration data are unreadable, too few, or of no use to the model.", "Repair them."),
+    "UnsupportedQuantization": (
+        "The method, or transformers, does not know the model's architecture.",
+        "Choose another method; None serves the merged weights as they are.",
+    ),
+    "InvalidCalibration": (
+        "The calibration data are unreadable, too few, too short, or of no use to the model.",
+        "Repair them; the message has the line.",
+    ),
     "InsufficientMemory": ("The pod has too little memory for the build.", "Raise it in build.podTemplate."),
     "InsufficientDisk": ("Transient: the store has too little room.", "Remove artifacts, or enlarge the store."),
     "ToolMissing": ("The job's image lacks a program or library that the build needs.", "Use the released image."),
     "StoreCorrupted": (
         "A directory in the store is not what it was when it was published: somebody changed it.",
         "Remove what the message names; the controller makes it again.",
+    ),
+    "ArtifactCorrupted": (
+        "The artifact's files are not those that were published: changed, missing, or others besides.",
+        "Remove the directory that the message names, then set the retry annotation: it is built again.",
+    ),
+    "ArtifactMismatch": (
+        "There is a whole artifact, but not the one that was built and judged; or its id is not that of its inputs.",
+        "Remove the directory that the message names, then set the retry annotation: it is built again.",
+    ),
+    "ArtifactNotFound": (
+        "Transient: no artifact is at that path; a volume may show it late.",
+        "If it was removed: set the retry annotation, and it is built again.",
+    ),
+    "ArtifactWritable": (
+        "Somebody could change the artifact: a mode, or another name of a file. Only `adapterrelease verify` says so.",
+        "`chmod -R a-w`; or `--any-mode`, for a copy or a volume without modes.",
+    ),
+    "ProvenanceIncomplete": (
+        "artifact.json is not the statement that a build writes.",
+        "Remove the directory that the message names, then set the retry annotation: it is built again.",
+    ),
+    "SignatureMissing": ("A signature was asked for, and there is none.", "Sign it by `adapterrelease sign`."),
+    "SignatureInvalid": (
+        "The signature was not made by this key, or not for these files.",
+        "Find out who changed the files, or whose key it is; do not serve it.",
     ),
     # the validation
     "InvalidSuite": ("A line of the suite is no example.", "Repair the suite; the message has the line."),

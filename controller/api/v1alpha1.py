@@ -46,7 +46,19 @@ class Stage(StrEnum):
 
 class QuantizationMethod(StrEnum):
     AWQ = "AWQ"
+    GPTQ = "GPTQ"
+    FP8 = "FP8"
+    INT8 = "INT8"
     NONE = "None"
+
+
+class QuantizationScheme(StrEnum):
+    """Bits of weights and activations. No defaults here: the API server would fill them in for every method."""
+
+    W4A16 = "W4A16"
+    W4A16_ASYM = "W4A16_ASYM"
+    FP8_DYNAMIC = "FP8_DYNAMIC"
+    W8A8 = "W8A8"
 
 
 class Scorer(StrEnum):
@@ -60,6 +72,9 @@ class NoDataOutcome(StrEnum):
     KEEP = "Keep"
     ROLL_BACK = "RollBack"
 
+
+_FOUR_BITS = "self.method in ['AWQ', 'GPTQ']"
+_DATA_FREE = "self.method in ['FP8', 'None']"
 
 SOURCE_URI = r"^(pvc|https)://[^\s]+$"
 _NO_TRAVERSAL = rule(
@@ -173,25 +188,51 @@ class Calibration(ApiModel):
 
 
 class Quantization(ApiModel):
-    """How the merged weights are quantized."""
+    """How the merged weights are quantized.
+
+    What depends on the method has no default: the API server fills defaults in before it holds the rules against the
+    object, and would refuse what it has written itself. The job knows them (controller/job/contract.py).
+    """
 
     method: QuantizationMethod = Field(
-        QuantizationMethod.AWQ, description="AWQ, or None to serve the merged weights as they are."
+        QuantizationMethod.AWQ,
+        description="AWQ or GPTQ: 4-bit weights. FP8: 8-bit floats, weights and activations, without calibration. "
+        "INT8: 8-bit integers, weights and activations. None: the merged weights are served as they are.",
     )
-    scheme: Literal["W4A16", "W4A16_ASYM"] = Field("W4A16_ASYM", description="W4A16 (symmetric) or W4A16_ASYM.")
-    group_size: int = Field(
-        128,
+    scheme: QuantizationScheme | None = Field(
+        None,
+        description="W4A16 (symmetric) or W4A16_ASYM; default: W4A16_ASYM for AWQ, W4A16 for GPTQ. "
+        "FP8 has FP8_DYNAMIC only, and INT8 W8A8.",
+    )
+    group_size: int | None = Field(
+        None,
         json_schema_extra={"enum": [32, 64, 128]},
-        description="Weights that share a scale: 32, 64 or 128. It must divide the input size of every linear layer.",
+        description="For AWQ and GPTQ: weights that share a scale, 32, 64 or 128; default: 128. "
+        "It must divide the input size of every linear layer.",
     )
-    calibration: Calibration | None = Field(None, description="Required for AWQ.")
+    calibration: Calibration | None = Field(None, description="Required for AWQ, GPTQ and INT8; FP8 needs none.")
 
     model_config = ApiModel.model_config | {
         "json_schema_extra": validated(
             rule(
-                "self.method != 'AWQ' || has(self.calibration)",
-                "AWQ needs calibration data: set calibration.source, or method: None",
-            )
+                f"!has(self.scheme) || ({_FOUR_BITS} ? self.scheme in ['W4A16', 'W4A16_ASYM'] : "
+                "self.method == 'FP8' ? self.scheme == 'FP8_DYNAMIC' : "
+                "self.method == 'INT8' && self.scheme == 'W8A8')",
+                "scheme does not fit the method: AWQ and GPTQ have W4A16 and W4A16_ASYM, FP8 has FP8_DYNAMIC, "
+                "INT8 has W8A8, None has none",
+            ),
+            rule(
+                f"!has(self.groupSize) || {_FOUR_BITS}",
+                "groupSize is for AWQ and GPTQ: the other methods have no groups, remove it",
+            ),
+            rule(
+                f"has(self.calibration) || {_DATA_FREE}",
+                "AWQ, GPTQ and INT8 need calibration data: set calibration.source, or method: FP8 or None",
+            ),
+            rule(
+                f"!has(self.calibration) || !({_DATA_FREE})",
+                "FP8 and None look at no calibration data: remove calibration, or choose AWQ, GPTQ or INT8",
+            ),
         )
     }
 

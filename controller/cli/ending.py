@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import typer
 
 from controller.errors import AdapterReleaseError, PermanentError
-from controller.job.reasons import Reason
+from controller.job.failures import disk_reason
 
 DONE, FAILED, REJECTED, NO_VERDICT = 0, 1, 2, 3
 
@@ -24,11 +24,13 @@ def told(as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except (AdapterReleaseError, OSError) as e:
-        reason = e.reason if isinstance(e, AdapterReleaseError) else Reason.STORAGE_ERROR
+        reason = e.reason if isinstance(e, AdapterReleaseError) else str(disk_reason(e))
+        findings = findings_of(e) or [{"reason": reason, "message": str(e)}]
         if as_json:
-            print(json.dumps({"ok": False, "findings": findings_of(e) or [{"reason": reason, "message": str(e)}]}))
+            print(json.dumps({"ok": False, "findings": findings}))
         else:
-            print(f"adapterrelease: {reason}: {e}", file=sys.stderr)
+            for finding in findings:
+                note(f"adapterrelease: {finding['reason']}: {finding['message']}")
         raise typer.Exit(REJECTED if isinstance(e, PermanentError) else FAILED) from e
 
 

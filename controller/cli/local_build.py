@@ -1,12 +1,15 @@
-"""`adapterrelease build`: what the import and build jobs of a release do, on this machine.
+"""What the import and build jobs of a release do, on this machine; of a release in a file, or of an adapter as it is.
 
 Must not know how a stage works; it only writes the contracts that the controller would write.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -34,57 +37,165 @@ from controller.job.reasons import Reason
 from controller.job.summary import BuildResult
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A quantization as arguments say it. What is None is the contract's default for the method."""
+
+    method: str = "None"
+    scheme: str | None = None
+    group_size: int | None = None
+    calibration: Path | None = None
+    samples: int | None = None
+    sequence_length: int | None = None
+
+    def contract(self) -> Quantization | None:
+        if self.method == "None":
+            if self.calibration is not None:
+                raise PermanentError("--calibration needs a --method", reason=Reason.INVALID_ARGUMENT)
+            return None
+        given = {"method": self.method, "scheme": self.scheme, "group_size": self.group_size}
+        document: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        try:
+            if self.calibration is not None:
+                path = self.calibration.resolve()
+                counts = {"samples": self.samples, "sequence_length": self.sequence_length}
+                document["calibration"] = Calibration.model_validate(
+                    {"path": str(path), "root": str(path.parent), **{k: v for k, v in counts.items() if v is not None}}
+                )
+            return Quantization.model_validate(document)
+        except ValidationError as e:
+            raise PermanentError(_problems(e), reason=Reason.INVALID_ARGUMENT) from e
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An adapter in a directory, and what is to be made of it."""
+
+    adapter: Path
+    name: str | None = None
+    version: str | None = None
+    training_run: str | None = None
+    dtype: str = "bfloat16"
+    quantization: Chosen = Chosen()
+
+
 def build_release(
-    path: Path, base: Path, out: Path, volumes: Sequence[str], secrets: Sequence[str], max_lora_rank: int
+    path: Path,
+    base: Path,
+    out: Path,
+    volumes: Sequence[str],
+    secrets: Sequence[str],
+    max_lora_rank: int,
+    progress: Progress,
 ) -> BuildResult:
-    """Imports the release's adapters into the store `out` and builds its artifact there."""
+    """Imports the adapters of the release in `path` into the store `out`, and builds its artifact there."""
     release, build = _read(path)
-    owner = Release(namespace=release.metadata.namespace, name=release.metadata.name)
-    reference = BaseReference(model=str(base), name=release.spec.base_ref.name)
     where = _Places(_pairs(volumes), _pairs(secrets))
-    progress = Progress()
-    out.mkdir(parents=True, exist_ok=True)
-    inputs = []
-    for adapter in release.spec.adapters:
-        source = AdapterSource(
+    here = _Here(
+        Release(namespace=release.metadata.namespace, name=release.metadata.name),
+        BaseReference(model=str(base), name=release.spec.base_ref.name),
+        out,
+        max_lora_rank,
+        progress,
+    )
+    sources = [
+        AdapterSource(
             name=adapter.name,
             version=adapter.version,
             digest=adapter.digest,
             training_run=adapter.training_run,
             source=where.source(adapter.source),
         )
+        for adapter in release.spec.adapters
+    ]
+    quantization = where.quantization(build.quantization)
+    return here.build(
+        [here.imported(s) for s in sources], MergeSpec.model_validate(build.merge.to_wire()), quantization
+    )
+
+
+def build_adapter(asked: Asked, base: Path, out: Path, max_lora_rank: int, progress: Progress) -> BuildResult:
+    """Imports the adapter into the store `out`, and builds its artifact there. Its version: by default its digest."""
+    adapter, quantization = asked.adapter.resolve(), asked.quantization.contract()
+    try:
+        source = AdapterSource(
+            name=asked.name or _named_after(adapter),
+            version=asked.version or "local",
+            training_run=asked.training_run,
+            source=Source(path=str(adapter), root=str(adapter)),
+        )
+        merge = MergeSpec.model_validate({"dtype": asked.dtype})
+    except ValidationError as e:
+        raise PermanentError(_problems(e), reason=Reason.INVALID_ARGUMENT) from e
+    here = _Here(
+        Release(namespace="local", name=source.name),
+        BaseReference(model=str(base.resolve()), name=_named_after(base.resolve())),
+        out,
+        max_lora_rank,
+        progress,
+    )
+    imported = here.imported(source)
+    if asked.version is None:
+        imported = imported.model_copy(update={"version": imported.digest.removeprefix("sha256:")[:8]})
+    return here.build([imported], merge, quantization)
+
+
+@dataclass(frozen=True)
+class _Here:
+    """The jobs of one release, run one after the other in this process."""
+
+    release: Release
+    base: BaseReference
+    store: Path
+    max_lora_rank: int
+    progress: Progress
+
+    def imported(self, source: AdapterSource) -> AdapterInput:
+        self.store.mkdir(parents=True, exist_ok=True)
         result = run_import(
             ImportContract(
-                release=owner,
-                store=str(out),
+                release=self.release,
+                store=str(self.store),
                 adapter=source,
-                base=reference,
-                max_lora_rank=max_lora_rank,
+                base=self.base,
+                max_lora_rank=self.max_lora_rank,
                 stage=Stage.STABLE,
                 stable_use=Use.MERGE,  # nothing here serves the adapter
             ),
-            progress,
+            self.progress,
         )
-        inputs.append(
-            AdapterInput(
-                name=source.name,
-                version=source.version,
-                digest=result.digest,
-                path=result.path,
-                training_run=source.training_run,
-            )
+        return AdapterInput(
+            name=source.name,
+            version=source.version,
+            digest=result.digest,
+            path=result.path,
+            training_run=source.training_run,
         )
-    return run_build(
-        BuildContract(
-            release=owner,
-            store=str(out),
-            base=reference,
-            adapters=tuple(inputs),
-            merge=MergeSpec.model_validate(build.merge.to_wire()),
-            quantization=where.quantization(build.quantization),
-        ),
-        progress,
-    )
+
+    def build(
+        self, adapters: Sequence[AdapterInput], merge: MergeSpec, quantization: Quantization | None
+    ) -> BuildResult:
+        return run_build(
+            BuildContract(
+                release=self.release,
+                store=str(self.store),
+                base=self.base,
+                adapters=tuple(adapters),
+                merge=merge,
+                quantization=quantization,
+            ),
+            self.progress,
+        )
+
+
+def _named_after(directory: Path) -> str:
+    """A name that a directory of the store may have."""
+    name = re.sub(r"[^a-z0-9.-]+", "-", directory.name.lower()).strip("-.")[:63].strip("-.")
+    return name or "model"
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, x['loc'])) or 'arguments'}: {x['msg']}" for x in error.errors())
 
 
 def _read(path: Path) -> tuple[api.AdapterRelease, api.Build]:
@@ -113,21 +224,27 @@ class _Places:
         return Source(path=str(Path(self._volumes[claim]) / rest), root=self._volumes[claim])
 
     def quantization(self, spec: api.Quantization) -> Quantization | None:
-        if spec.method is not api.QuantizationMethod.AWQ or spec.calibration is None:
+        if spec.method is api.QuantizationMethod.NONE:
             return None
-        source = self.source(spec.calibration.source)
-        return Quantization.model_validate(
-            {
-                "method": "AWQ",
-                "scheme": spec.scheme,
-                "group_size": spec.group_size,
-                "calibration": Calibration(
-                    **source.model_dump(),
-                    samples=spec.calibration.samples,
-                    sequence_length=spec.calibration.sequence_length,
-                ),
+        calibration = spec.calibration
+        given = {
+            "method": spec.method.value,
+            "scheme": spec.scheme,
+            "group_size": spec.group_size,
+            "calibration": {
+                **self.source(calibration.source).model_dump(),
+                "samples": calibration.samples,
+                "sequence_length": calibration.sequence_length,
             }
-        )
+            if calibration is not None
+            else None,
+        }
+        try:  # the API server holds these rules against a manifest; nobody has done so with this file
+            return Quantization.model_validate(given)
+        except ValidationError as e:
+            raise PermanentError(
+                f"spec.build.quantization: {e.errors()[0]['msg']}", reason=Reason.INVALID_RELEASE
+            ) from e
 
 
 def _pairs(arguments: Sequence[str]) -> dict[str, str]:

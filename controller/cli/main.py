@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import offline
+from controller.cli import artifacts, build, offline
 
 TERMINATION_LOG = Path("/dev/termination-log")
 
@@ -54,4 +54,5 @@ def job(
     raise typer.Exit(run.main(contract, termination_log, progress_port))
 
 
-offline.register(app)
+for commands in (offline, build, artifacts):
+    commands.register(app)

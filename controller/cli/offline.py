@@ -1,4 +1,4 @@
-"""The commands that need no cluster: check, merge, quantize, evaluate, build.
+"""The commands of single stages, without a cluster: check, merge, quantize, evaluate.
 
 They do what the jobs do, by the same functions. Must not know how a stage works.
 """
@@ -24,7 +24,7 @@ BaseOption = Annotated[Path, typer.Option("--base", help="Directory of the base 
 
 
 def register(app: typer.Typer) -> None:
-    for command in (check, merge, quantize, evaluate, build):
+    for command in (check, merge, quantize, evaluate):
         app.command()(command)
 
 
@@ -103,33 +103,27 @@ def _weighted(argument: str, base: object) -> Weighted:
 def quantize(
     model: Annotated[Path, typer.Option(help="Directory of the model.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="Directory to make.")],
-    calibration: Annotated[Path, typer.Option(help="JSONL of messages or texts.", exists=True, dir_okay=False)],
-    method: Annotated[str, typer.Option(help="AWQ.")] = "AWQ",
-    scheme: Annotated[str, typer.Option(help="W4A16_ASYM or W4A16.")] = "W4A16_ASYM",
-    group_size: Annotated[int, typer.Option(help="Weights that share a scale.")] = 128,
-    samples: Annotated[int, typer.Option(help="Samples used.")] = 256,
-    sequence_length: Annotated[int, typer.Option(help="Longest sample, in tokens.")] = 2048,
+    method: Annotated[str, typer.Option(help="AWQ, GPTQ, FP8 or INT8.")] = "AWQ",
+    calibration: Annotated[
+        Path | None, typer.Option(help="JSONL of messages or texts. FP8 needs none.", exists=True, dir_okay=False)
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="For AWQ and GPTQ: W4A16 or W4A16_ASYM.")] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="For AWQ and GPTQ: weights that share a scale, 32, 64 or 128.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples used; default: 256.")] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="Longest sample, in tokens; default: 2048.")] = None,
 ) -> None:
-    """Quantize a model with calibration data."""
-    from controller.job.base import read_base
-    from controller.job.calibration import read_samples
-    from controller.job.findings import some
+    """Quantize a model."""
+    from controller.cli.display import shown
+    from controller.cli.local_build import Chosen
+    from controller.cli.local_quantize import quantize_directory
     from controller.job.progress import Progress
-    from controller.job.quantize import Awq, undividable
-    from controller.job.quantize import quantize as run
-    from controller.job.store import remove_directory
 
-    with told():
-        if method != "AWQ" or scheme not in ("W4A16", "W4A16_ASYM"):
-            raise PermanentError(f"--method {method} --scheme {scheme} is not known", reason=Reason.INVALID_ARGUMENT)
-        if bad := undividable(read_base(model), group_size):
-            raise PermanentError(
-                f"group size {group_size} does not divide {some(bad)}", reason=Reason.INVALID_GROUP_SIZE
-            )
-        data = read_samples(calibration, samples)
+    chosen = Chosen(method, scheme, group_size, calibration, samples, sequence_length)
+    with told(), shown(Progress()) as progress:
         partial = _partial(out)
-        remove_directory(partial)
-        run(model, partial, Awq(scheme, group_size, sequence_length), data, Progress())
+        quantize_directory(model, partial, chosen, progress)
         partial.rename(out)
     print(out)
 
@@ -193,22 +187,6 @@ def _endpoint(argument: str) -> object:
     if not model or not url.startswith(("http://", "https://")):
         raise PermanentError(f"{argument!r}: give URL#MODEL", reason=Reason.INVALID_ARGUMENT)
     return Endpoint(url=url, model=model)
-
-
-def build(
-    release: Annotated[Path, typer.Option("-f", "--filename", help="An AdapterRelease, as YAML.", exists=True)],
-    base: BaseOption,
-    out: Annotated[Path, typer.Option(help="The store: adapters/ and artifacts/ are made in it.")],
-    volume: Annotated[list[str] | None, typer.Option(help="CLAIM=DIR for pvc:// sources. May be repeated.")] = None,
-    secret: Annotated[list[str] | None, typer.Option(help="NAME=DIR for secretRef. May be repeated.")] = None,
-    max_lora_rank: Annotated[int, typer.Option(help="The server's --max-lora-rank.")] = 512,
-) -> None:
-    """Check, merge, quantize and publish what a release asks for, without a cluster."""
-    from controller.cli.local_build import build_release
-
-    with told():
-        result = build_release(release, base, out, volume or [], secret or [], max_lora_rank)
-    print(result.to_json())
 
 
 def _partial(out: Path) -> Path:

@@ -321,9 +321,13 @@ def _late_first_switch(d: Draft) -> Report | None:
 def _late_revision(d: Draft) -> Report | None:
     """The artifact that spec.rollback names does not start. It has served before, so it is not given up."""
     deadline, pinned = d.rollout.deadline, pinned_revision(d)
-    if pinned is None or d.step is not Step.STARTING or deadline is None or d.now < deadline:
+    if pinned is None or d.step is not Step.STARTING or deadline is None:
         return None
     merged = d.seen.merged_for(pinned.backend.id)
+    if merged is not None and merged.refused is not None:
+        return _says(True, merged.refused.reason, f"{merged.refused.message}; still trying")
+    if d.now < deadline:
+        return None
     trouble = f": {merged.trouble}" if merged and merged.trouble else ""
     limit = d.seen.release.spec.rollout.progress_deadline
     message = f"the merged model of the revision is not available since {limit}{trouble}; still trying"

@@ -286,6 +286,10 @@ def _start(d: Draft, artifact: ArtifactStatus) -> bool:
     merged = d.seen.merged_for(artifact.id)
     if can_take_over(d.seen, artifact_backend(artifact.id), d.served):
         return True
+    if merged is not None and merged.refused is not None:
+        d.reject_backend(Step.STARTING, artifact.id, merged.refused.reason, merged.refused.message)
+        d.rest()
+        return False
     if d.step is Step.VALIDATING and merged is not None:  # a short absence must not lose a running validation
         d.wake_at(d.rollout.deadline or d.now)
         if d.rollout.deadline is None or d.now < d.rollout.deadline:

@@ -179,6 +179,7 @@ class MergedFacts:
     pods: tuple[PodFacts, ...] = ()
     counters: Counters | None = None  # only read while it is observed; None: not readable
     trouble: str = ""  # why its pods do not start, in the kubelet's words
+    refused: Problem | None = None  # why they must not start: the artifact is not what was published
 
 
 @dataclass(frozen=True)

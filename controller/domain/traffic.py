@@ -297,15 +297,18 @@ def _watch_what_serves(d: Draft) -> None:
         if d.seen.base is not None:
             ensure_merged(d, served.id, d.seen.root_for(served))
         return
-    if d.seen.merged_for(served.id) is None:
+    merged = d.seen.merged_for(served.id)
+    if merged is None:
         _give_up_on(d, served, Reason.BACKEND_UNAVAILABLE, "the Deployment of the merged model is gone")
         return
     since = d.status.serving.unavailable_since if d.status.serving else None
     ends = (since or d.now) + UNAVAILABLE_GRACE
     if d.now < ends:
         d.wake_at(ends)
-    else:
-        _give_up_on(d, served, Reason.BACKEND_UNAVAILABLE, "no pod of the merged model has been available for 30 s")
+        return
+    message = "no pod of the merged model has been available for 30 s"
+    trouble = merged.trouble
+    _give_up_on(d, served, Reason.BACKEND_UNAVAILABLE, f"{message}: {trouble}" if trouble else message)
 
 
 def _wake_at_deadline(d: Draft) -> None:

@@ -1,28 +1,24 @@
-"""What an artifact is: its id, a digest of everything that went in, and the document that lies beside its weights.
+"""What goes into an artifact, and so its id and its name; and what is told of one that is in the store.
 
 Must not know how the weights are made.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from controller.errors import PermanentError
 from controller.job import merge, quantize
 from controller.job.contract import AdapterInput, BuildContract
+from controller.job.provenance import DOCUMENT, ArtifactStatement, id_of, read_artifact
 from controller.job.reasons import Reason
-from controller.job.store import Store, digest_of, directory_digests
-from controller.job.strict_json import read_object
+from controller.job.store import Store
 from controller.job.summary import AdapterProvenance, BuildResult, Provenance
 
-DOCUMENT = "artifact.json"
 _QUANTIZING_TOOLS = ("llmcompressor", "compressed-tensors", "torch", "transformers")
 
 
@@ -48,23 +44,12 @@ class Inputs:
 
     @property
     def artifact_id(self) -> str:
-        text = json.dumps(self.document(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        return id_of(self.document())
 
 
 def inputs_of(contract: BuildContract, base_digest: str, calibration_digest: str | None) -> Inputs:
     """The inputs of the build in `contract`. Names, versions and paths are no inputs: they change no weight."""
-    spec = contract.quantization
-    quantization = None
-    if spec is not None and spec.method is not None and spec.calibration is not None:
-        quantization = {
-            "method": spec.method,
-            "scheme": spec.scheme,
-            "groupSize": spec.group_size,
-            "calibrationDigest": calibration_digest,
-            "samples": spec.calibration.samples,
-            "sequenceLength": spec.calibration.sequence_length,
-        }
+    quantization = quantize.inputs(contract.quantization, calibration_digest)
     return Inputs(
         base_digest=base_digest,
         adapters=tuple((a.digest, a.weight) for a in contract.adapters),
@@ -109,67 +94,46 @@ def provenance(contract: BuildContract, inputs: Inputs) -> Provenance:
             for a in contract.adapters
         ),
         dtype=inputs.dtype,
-        quantization=f"{q['method']} {q['scheme']} g{q['groupSize']}" if q else None,
-        calibration_digest=q["calibrationDigest"] if q else None,
+        quantization=str(contract.quantization) if q else None,
+        calibration_digest=q.get("calibrationDigest") if q else None,
         tools=dict(inputs.tools),
     )
 
 
-def write_document(
-    directory: Path, contract: BuildContract, inputs: Inputs, created: str, seconds: Mapping[str, float]
-) -> None:
-    """Writes `artifact.json` beside the finished weights in `directory`."""
-    (directory / DOCUMENT).unlink(missing_ok=True)
-    files = directory_digests(directory)
-    base_version = contract.base.revision or inputs.base_digest.removeprefix("sha256:")[:8]
-    document = {
-        "apiVersion": contract.api_version,
-        "kind": "Artifact",
-        "id": inputs.artifact_id,
-        "name": human_name(contract.base.name, base_version, contract.adapters),
-        "created": created,
-        "release": contract.release.model_dump(by_alias=True),
-        "inputs": inputs.document(),
-        "provenance": provenance(contract, inputs).model_dump(by_alias=True, exclude_none=True),
-        "seconds": dict(seconds),
-        "digest": digest_of(files),
-        "sizeBytes": sum((directory / n).stat().st_size for n in files),
-        "files": {n: {"sha256": d, "sizeBytes": (directory / n).stat().st_size} for n, d in files.items()},
-    }
-    (directory / DOCUMENT).write_text(json.dumps(document, indent=2) + "\n")
+def published(store: Store, inputs: Inputs) -> ArtifactStatement | None:
+    """What the store says of the artifact with these inputs, if it has it. PermanentError if that is damaged.
 
-
-def published(store: Store, contract: BuildContract, inputs: Inputs) -> dict[str, Any] | None:
-    """The document of the artifact with these inputs, if it is in the store. PermanentError if it is damaged."""
+    Sizes are compared, not digests: whoever serves the artifact reads all of it, and verifies it then.
+    """
     path = store.artifact(inputs.artifact_id)
     if not path.exists():
         return None
     try:
-        document = read_object(path / DOCUMENT)
-        whole = document["inputs"] == inputs.document() and all(
-            (path / n).stat().st_size == f["sizeBytes"] for n, f in document["files"].items()
+        found = read_artifact(path)
+        whole = found.inputs == inputs.document() and all(
+            (path / f.name).stat().st_size == f.size for f in found.subject
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         whole = False
     if not whole:
         raise PermanentError(
             f"{path} does not hold what its {DOCUMENT} says: somebody changed it. Remove it and build again",
-            reason=Reason.STORE_CORRUPTED,
+            reason=Reason.ARTIFACT_CORRUPTED,
         )
-    return document
+    return found
 
 
 def result_of(
-    store: Store, contract: BuildContract, inputs: Inputs, document: Mapping[str, Any], reused: bool
+    store: Store, contract: BuildContract, inputs: Inputs, found: ArtifactStatement, reused: bool
 ) -> BuildResult:
     """What the controller is told about a published artifact."""
     return BuildResult(
         artifact_id=inputs.artifact_id,
         path=str(store.artifact(inputs.artifact_id)),
-        name=document["name"],
-        digest=document["digest"],
-        size_bytes=document["sizeBytes"],
+        name=found.name,
+        digest=found.digest,
+        size_bytes=found.size_bytes,
         reused=reused,
-        seconds=document["seconds"],
+        seconds=found.measured.get("seconds", {}),
         provenance=provenance(contract, inputs),
     )

@@ -6,22 +6,28 @@ after the last one that has a name. Must not know how the artifact will be serve
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from controller.errors import PermanentError
 from controller.job import artifact, calibration, merge, quantize
-from controller.job.adapter import Adapter
-from controller.job.artifact import Inputs
 from controller.job.base import Base, find_base, read_base
-from controller.job.calibration import Sample
-from controller.job.contract import BuildContract, Quantization
+from controller.job.calibration import Row, Sample
+from controller.job.contract import BuildContract
 from controller.job.document import utc_now
+from controller.job.memory_needs import needs_of
 from controller.job.merge import Weighted
-from controller.job.preflight import base_can_be_merged, readable_adapters, there_is_room
+from controller.job.merge_stream import merged_tensors, write_other_files
+from controller.job.merged_model import from_tensors
+from controller.job.peak_memory import PeakMemory
+from controller.job.preflight import MERGE_MEMORY, base_can_be_merged, memory_used, readable_adapters, there_is_room
 from controller.job.progress import Progress
+from controller.job.provenance import ArtifactStatement
+from controller.job.publish import Made, publish_artifact
 from controller.job.reasons import Reason
 from controller.job.sources import downloader_for, local_file
 from controller.job.store import (
@@ -30,7 +36,6 @@ from controller.job.store import (
     directory_digests,
     file_digest,
     make_directory,
-    publish,
     remove_directory,
     sync,
 )
@@ -38,10 +43,22 @@ from controller.job.summary import BuildResult
 
 ABANDONED_SECONDS = 7 * 86400
 
+log = logging.getLogger("adapterrelease.job")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the stages work on: the base, what is merged into it, calibration data in tokens; and what it will need."""
+
+    base: Base
+    adapters: Sequence[Weighted]
+    rows: Sequence[Row]
+    memory: int
+
 
 def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str] = utc_now) -> BuildResult:
     """Builds the artifact of `contract`, or finds it. Raises PermanentError, TransientError or OSError."""
-    store = Store(Path(contract.store))
+    store, started = Store(Path(contract.store)), now()
     progress.stage("preflight", unit="items")
     base = read_base(find_base(contract.base.model, contract.base.revision))
     base_can_be_merged(base, contract)
@@ -49,15 +66,19 @@ def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str
     samples, calibration_digest = _calibration(store, contract, progress)
     _adapters_are_the_imported_ones(contract)
     progress.stage("digest", base.size)
-    inputs = artifact.inputs_of(contract, _base_digest(base, progress), calibration_digest)
+    base_files = _base_digests(base, progress)
+    inputs = artifact.inputs_of(contract, digest_of(base_files), calibration_digest)
+    made = Made(contract, inputs, base, base_files, started)
     store.sweep(time.time() - ABANDONED_SECONDS)
     with store.working(inputs.artifact_id) as work:
-        document = artifact.published(store, contract, inputs)
-        reused = document is not None
-        if document is None:
-            there_is_room(base, contract, work)
+        found = artifact.published(store, inputs)
+        reused = found is not None
+        if found is None:
+            weighted = [Weighted(a, i.weight) for a, i in zip(adapters, contract.adapters, strict=True)]
+            parts = _Parts(base, weighted, *_prepared(base, contract, samples, progress))
+            there_is_room(base, contract, work, parts.memory)
             try:
-                document = _build(store, contract, inputs, base, adapters, samples, work, progress, now)
+                found = _build(store, made, parts, work, progress, now)
             except PermanentError:
                 remove_directory(work)  # nobody will go on from here
                 raise
@@ -65,35 +86,31 @@ def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str
         # Made here, by the user that jobs run as: a missing subPath would be made by the kubelet, for root.
         make_directory(store.evaluations(inputs.artifact_id))
         remove_directory(work)
-    return artifact.result_of(store, contract, inputs, document, reused)
+    return artifact.result_of(store, contract, inputs, found, reused)
 
 
 def _build(
     store: Store,
-    contract: BuildContract,
-    inputs: Inputs,
-    base: Base,
-    adapters: list[Adapter],
-    samples: list[Sample],
+    made: Made,
+    parts: _Parts,
     work: Path,
     progress: Progress,
     now: Callable[[], str],
-) -> dict[str, Any]:
-    weighted = [Weighted(a, i.weight) for a, i in zip(adapters, contract.adapters, strict=True)]
-    finished = _stage(
-        work / "merged", lambda out: merge.merge(base, weighted, out, contract.merge.dtype, progress), resumable=True
-    )
-    spec = contract.quantization
-    if spec is not None and spec.method is not None:
-        finished = _stage(work / "quantized", lambda out: _quantize(work / "merged", out, spec, samples, progress))
-    progress.stage("publish", unit="items")
-    artifact.write_document(finished, contract, inputs, now(), progress.finish())
-    final = store.artifact(inputs.artifact_id)
-    publish(finished, final)
-    document = artifact.published(store, contract, inputs)
-    if document is None:
+) -> ArtifactStatement:
+    contract, used = made.contract, dict[str, int]()
+    if made.inputs.quantization is None:
+        dtype = contract.merge.dtype
+        finished = _stage(
+            work / "merged", lambda out: merge.merge(parts.base, parts.adapters, out, dtype, progress), resumable=True
+        )
+    else:
+        finished = _stage(work / "quantized", lambda out: used.update(_quantize(contract, parts, out, progress)))
+    final = store.artifact(made.inputs.artifact_id)
+    publish_artifact(finished, final, made, progress, now, {"memoryBytes": used} if used else {})
+    found = artifact.published(store, made.inputs)
+    if found is None:
         raise PermanentError(f"{final} has vanished after it was published", reason=Reason.STORE_CORRUPTED)
-    return document
+    return found
 
 
 def _stage(directory: Path, make: Callable[[Path], None], resumable: bool = False) -> Path:
@@ -109,16 +126,46 @@ def _stage(directory: Path, make: Callable[[Path], None], resumable: bool = Fals
     return directory
 
 
-def _quantize(merged: Path, out: Path, spec: Quantization, samples: list[Sample], progress: Progress) -> None:
-    length = spec.calibration.sequence_length if spec.calibration is not None else 0
-    awq = quantize.Awq(spec.scheme, spec.group_size, length)
-    quantize.quantize(merged, out, awq, samples, progress)
+def _prepared(
+    base: Base, contract: BuildContract, samples: Sequence[Sample], progress: Progress
+) -> tuple[list[Row], int]:
+    """Calibration data in tokens, and the bytes of memory that the build will need at its peak."""
+    spec = contract.quantization
+    if spec is None or spec.method is None:
+        return [], MERGE_MEMORY
+    progress.stage("calibration", unit="items")
+    rows = quantize.prepared(base.path, spec, samples)
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    return rows, needs_of(base, contract.merge.dtype, spec, tokens).on_host(quantize.has_device())
+
+
+def _quantize(contract: BuildContract, parts: _Parts, out: Path, progress: Progress) -> dict[str, int]:
+    """Merges into memory and quantizes there: a second copy of the weights is never on the disk.
+
+    So a retry merges again, in seconds, and goes on with nothing but a finished quantization. Gives back how much
+    memory was predicted and used.
+    """
+    base, dtype, spec = parts.base, contract.merge.dtype, contract.quantization
+    if spec is None:
+        raise ValueError("there is nothing to quantize")
+    files = out.with_name("files")
+    remove_directory(files)
+    write_other_files(base, parts.adapters, files, dtype)
+    peak = PeakMemory()
+
+    def load() -> Any:
+        return from_tensors(merged_tensors(base, parts.adapters, dtype, progress), files, base.path)
+
+    quantize.quantize(load, files, out, spec, parts.rows, progress)
+    used = {"predicted": parts.memory, "peak": peak.host(), "devicePeak": peak.device()}
+    log.info("%s: %s", spec, memory_used(used["peak"], used["predicted"], used["devicePeak"]))
+    return used
 
 
 def _calibration(store: Store, contract: BuildContract, progress: Progress) -> tuple[list[Sample], str | None]:
     """Samples and digest of the calibration file, if there is to be one."""
     spec = contract.quantization
-    if spec is None or spec.method is None or spec.calibration is None:
+    if spec is None or spec.calibration is None:
         return [], None
     owner = f"calibration-{contract.release.namespace}-{contract.release.name}"
     with store.working(owner) as work:
@@ -139,6 +186,6 @@ def _adapters_are_the_imported_ones(contract: BuildContract) -> None:
             )
 
 
-def _base_digest(base: Base, progress: Progress) -> str:
-    """Digest of what the merge reads of the base: its shards, its config and its tokenizer."""
-    return digest_of(directory_digests(base.path, [*base.shards, *merge.other_files(base)], progress.advance))
+def _base_digests(base: Base, progress: Progress) -> dict[str, str]:
+    """Of what the merge reads of the base: its shards, its config and its tokenizer."""
+    return directory_digests(base.path, [*base.shards, *merge.other_files(base)], progress.advance)

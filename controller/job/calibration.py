@@ -1,26 +1,34 @@
 """Calibration data: JSONL with one {"messages": [...], "expected": "..."} or {"text": "..."} a line.
 
-Read and judged before anything large is loaded. Must not know how it is used.
+Read, judged and cut into tokens before a model is loaded. Must not know how it is used.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from controller.errors import PermanentError
+from controller.job.findings import some
 from controller.job.reasons import Reason
 
 MAX_BYTES = 1 << 30
 MIN_SAMPLES = 8
+# Statistics of a handful of tokens say nothing about a model's channels; a few hundred already keep the worst away.
+MIN_TOKENS = 8
+MIN_TOKENS_IN_ALL = 256
+
+Row = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Either a conversation or a text."""
+    """Either a conversation or a text; `line` is where it stands in its file."""
 
+    line: int
     messages: tuple[dict[str, str], ...] = ()
     text: str = ""
 
@@ -39,18 +47,49 @@ def read_samples(path: Path, wanted: int) -> list[Sample]:
     return samples
 
 
+def tokenized(tokenizer: Any, samples: Sequence[Sample], length: int) -> list[Row]:
+    """What the model will see of the samples: at most `length` tokens of each.
+
+    `tokenizer` is transformers'. Raises PermanentError if messages meet no chat template, or there is too little.
+    """
+    if any(s.messages for s in samples) and not getattr(tokenizer, "chat_template", None):
+        raise _invalid("there are messages, but the model has no chat template: use texts")
+    rows = [_row(tokenizer, sample, length) for sample in samples]
+    least = min(MIN_TOKENS, length)
+    if short := [f"line {s.line}" for s, r in zip(samples, rows, strict=True) if len(r["input_ids"]) < least]:
+        raise _invalid(f"{some(short)} have less than {least} tokens: use what clients really send")
+    total = sum(len(row["input_ids"]) for row in rows)
+    if total < MIN_TOKENS_IN_ALL:
+        raise _invalid(
+            f"{total} tokens in {len(rows)} samples of at most {length}, at least {MIN_TOKENS_IN_ALL} are needed"
+        )
+    return rows
+
+
+def _row(tokenizer: Any, sample: Sample, length: int) -> Row:
+    text = sample.text
+    if sample.messages:
+        try:
+            text = str(tokenizer.apply_chat_template(list(sample.messages), tokenize=False))
+        except Exception as e:  # templates are programs and raise what they like: a role they do not know, an order
+            raise _invalid(f"line {sample.line} does not fit the model's chat template: {e}") from e
+    # A template writes the special tokens itself.
+    encoded = tokenizer(text, add_special_tokens=not sample.messages, truncation=True, max_length=length)
+    return {key: list(encoded[key]) for key in ("input_ids", "attention_mask")}
+
+
 def _sample(line: bytes, number: int) -> Sample:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as e:
         raise _invalid(f"line {number} is not JSON: {e}") from e
     if isinstance(row, dict) and isinstance(row.get("text"), str) and row["text"].strip():
-        return Sample(text=row["text"])
+        return Sample(number, text=row["text"])
     messages = row.get("messages") if isinstance(row, dict) else None
     if isinstance(messages, list) and messages and all(_is_message(m) for m in messages):
         answer = row.get("expected")
         more = [{"role": "assistant", "content": answer}] if isinstance(answer, str) and answer else []
-        return Sample(messages=tuple([{"role": m["role"], "content": m["content"]} for m in messages] + more))
+        return Sample(number, tuple([{"role": m["role"], "content": m["content"]} for m in messages] + more))
     raise _invalid(f"line {number} has neither messages nor a text")
 
 

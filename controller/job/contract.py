@@ -6,10 +6,12 @@ Imports pydantic and the standard library only, because both processes use it; w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
 
 from controller.job.document import API_VERSION, ApiVersion, Digest, Document, Finite
 
@@ -127,19 +129,55 @@ class Calibration(Source):
     sequence_length: int = Field(2048, ge=16)
 
 
-class Quantization(Document):
-    """`method` None keeps the merged weights as they are."""
+Method = Literal["AWQ", "GPTQ", "FP8", "INT8"]
+Scheme = Literal["W4A16", "W4A16_ASYM", "FP8_DYNAMIC", "W8A8"]
+SCHEMES: Mapping[Method, tuple[Scheme, ...]] = {  # the first is the default
+    "AWQ": ("W4A16_ASYM", "W4A16"),
+    "GPTQ": ("W4A16", "W4A16_ASYM"),
+    "FP8": ("FP8_DYNAMIC",),
+    "INT8": ("W8A8",),
+}
+GROUPED: tuple[Method, ...] = ("AWQ", "GPTQ")
+CALIBRATED: tuple[Method, ...] = ("AWQ", "GPTQ", "INT8")
 
-    method: Literal["AWQ"] | None = "AWQ"
-    scheme: Literal["W4A16", "W4A16_ASYM"] = "W4A16_ASYM"
-    group_size: int = Field(128, ge=16)
+
+class Quantization(Document):
+    """`method` None keeps the merged weights as they are. Scheme and group size are the method's when not given."""
+
+    method: Method | None = "AWQ"
+    scheme: Scheme | None = None
+    group_size: Literal[32, 64, 128] | None = None
     calibration: Calibration | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_method(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        method = given.get("method", "AWQ")
+        filled = {to_camel(k): v for k, v in given.items() if v is not None or k == "method"}
+        if method in SCHEMES:
+            filled.setdefault("scheme", SCHEMES[method][0])
+        if method in GROUPED:
+            filled.setdefault("groupSize", 128)
+        return filled
+
     @model_validator(mode="after")
-    def _awq_is_calibrated(self) -> Quantization:
-        if self.method == "AWQ" and self.calibration is None:
-            raise ValueError("AWQ needs calibration data")
+    def _all_fits_the_method(self) -> Quantization:
+        name = self.method or "no quantization"
+        schemes = SCHEMES[self.method] if self.method is not None else ()
+        if self.scheme is not None and self.scheme not in schemes:
+            raise ValueError(f"scheme {self.scheme} is not one of {name}: {', '.join(schemes) or 'there is none'}")
+        if self.group_size is not None and self.method not in GROUPED:
+            raise ValueError(f"{name} has no groups: leave the group size out")
+        if (self.calibration is not None) != (self.method in CALIBRATED):
+            raise ValueError(f"{name} {'needs' if self.calibration is None else 'looks at no'} calibration data")
         return self
+
+    def __str__(self) -> str:
+        """`AWQ W4A16_ASYM g32`, as provenance says it."""
+        groups = f" g{self.group_size}" if self.group_size is not None else ""
+        return f"{self.method} {self.scheme}{groups}" if self.method is not None else "none"
 
 
 class BuildContract(Document):

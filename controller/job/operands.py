@@ -17,7 +17,7 @@ from controller.job.files import Sources
 from controller.job.floats import Float64, all_finite, decode, encode
 from controller.job.kernel import LANES, Bytes, Scale
 from controller.job.kernel_ir import Axis
-from controller.job.layout import BLOCK_BYTES, Block, Copy, plan_shard, width_of
+from controller.job.layout import BLOCK_BYTES, Block, width_of
 from controller.job.reasons import Reason
 from controller.job.safetensors_header import size_of
 
@@ -151,23 +151,6 @@ class Operands:
         buffer = np.empty(size, np.uint8)
         self._sources.read(source.path, source.info.start + start, buffer.data)
         return buffer
-
-
-def blocks_of(change: Change, sources: Sources) -> Iterator[memoryview]:
-    """The bytes of one tensor after the merge, for who does not want them in a file. Each is valid until the next."""
-    shard = plan_shard("", (change,), {})
-    operands: Operands | None = None
-    weight, out = np.empty(0, np.uint8), np.empty(0, np.uint8)
-    for piece in shard.pieces():
-        if isinstance(piece, Copy):
-            out = np.empty(piece.length, np.uint8)
-            sources.read(piece.source, piece.start, out.data)
-        else:
-            operands = operands or Operands(change, sources)
-            weight = np.empty(size_of(change.source.info.dtype, (piece.count,)), np.uint8)
-            out = np.empty(size_of(change.dtype, (piece.count,)), np.uint8)
-            operands.compute(piece, weight, out)
-        yield out.data
 
 
 def _rank(addend: LowRank) -> int:

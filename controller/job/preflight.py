@@ -13,15 +13,14 @@ from controller.errors import PermanentError, TransientError
 from controller.job.adapter import Adapter
 from controller.job.base import Base
 from controller.job.check import check_adapter
-from controller.job.contract import AdapterInput, BuildContract, Use
+from controller.job.contract import AdapterInput, BuildContract, Quantization, Use
 from controller.job.findings import Finding, RejectedError, some
+from controller.job.linears import quantized_size, unfit
 from controller.job.merge import merged_size
-from controller.job.quantize import undividable
 from controller.job.reasons import Reason
 
 SLACK = 1.1
-QUANTIZED_SHARE = 0.6  # of the merged size, generously: 4-bit layers, embeddings as they were
-MERGE_MEMORY = 1 << 30
+MERGE_MEMORY = 1 << 29
 
 
 def readable_adapters(base: Base, inputs: Sequence[AdapterInput]) -> list[Adapter]:
@@ -46,21 +45,28 @@ def base_can_be_merged(base: Base, contract: BuildContract) -> None:
         )
     if contract.merge.device == "cuda":
         raise PermanentError("merging runs on the CPU; set device: auto", reason=Reason.UNSUPPORTED_DEVICE)
-    quantization = contract.quantization
-    if quantization is None or quantization.method is None:
-        return
-    if bad := undividable(base, quantization.group_size):
+    if contract.quantization is not None:
+        shapes_fit(base, contract.quantization)
+
+
+def shapes_fit(base: Base, spec: Quantization) -> None:
+    """Raises PermanentError for weights that cannot be quantized in groups of this size."""
+    if bad := unfit(base, spec):
         raise PermanentError(
-            f"group size {quantization.group_size} does not divide the input size of {some(bad)}",
+            f"group size {spec.group_size} does not divide the input size of {some(bad)}, or their output size is no"
+            " multiple of 8: choose a smaller one, or method FP8 or INT8",
             reason=Reason.INVALID_GROUP_SIZE,
         )
 
 
-def there_is_room(base: Base, contract: BuildContract, work: Path, available: int | None = None) -> None:
-    """Raises if the store's disk or this container's memory cannot hold the build. `work` may be half done."""
-    merged = merged_size(base, contract.merge.dtype)
-    quantizes = contract.quantization is not None and contract.quantization.method is not None
-    disk = int(merged * (1 + QUANTIZED_SHARE * quantizes) * SLACK)
+def there_is_room(
+    base: Base, contract: BuildContract, work: Path, memory: int = MERGE_MEMORY, available: int | None = None
+) -> None:
+    """Raises if the store's disk or this container's memory cannot hold the build. `work` may be half done.
+
+    `memory` is what the build needs at its peak, `available` what this container may still use.
+    """
+    disk = int(_size(base, contract) * SLACK)
     done = sum(p.stat().st_size for p in work.rglob("*") if p.is_file())
     free = shutil.disk_usage(contract.store).free + done
     if free < disk:
@@ -68,14 +74,26 @@ def there_is_room(base: Base, contract: BuildContract, work: Path, available: in
             f"the store has {_gib(free)} free, the build needs {_gib(disk)}: remove artifacts or enlarge it",
             reason=Reason.INSUFFICIENT_DISK,
         )
-    memory = MERGE_MEMORY // 2 + int(merged * SLACK) * quantizes
     available = memory_available() if available is None else available
     if available < memory:
         raise PermanentError(
             f"{_gib(available)} of memory are available, the build needs {_gib(memory)}: raise the memory limit in"
-            " build.podTemplate",
+            " build.podTemplate, or calibrate with fewer or shorter samples",
             reason=Reason.INSUFFICIENT_MEMORY,
         )
+
+
+def _size(base: Base, contract: BuildContract) -> int:
+    spec = contract.quantization
+    if spec is None or spec.method is None:
+        return merged_size(base, contract.merge.dtype)
+    return quantized_size(base, contract.merge.dtype, spec)
+
+
+def memory_used(host: int, predicted: int, device: int) -> str:
+    """What a build took against what was predicted, for its log."""
+    text = f"{_gib(host)} of memory at the peak, {_gib(predicted)} were predicted"
+    return f"{text}, {_gib(device)} on the device" if device else text
 
 
 def memory_available(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -1,125 +1,198 @@
-"""Quantizes a merged checkpoint by llm-compressor. Runs on a GPU, or on a CPU where there is none.
+"""Quantizes a model by llm-compressor. Runs on a GPU, or on a CPU where there is none.
 
 torch and its kin are imported when they are used, and nowhere else. Must not know of adapters or the store.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from controller.errors import PermanentError
-from controller.job.base import Base, layer_of
-from controller.job.calibration import Sample
+from controller.job.calibration import Row, Sample, tokenized
+from controller.job.contract import Quantization
+from controller.job.linears import is_left_alone
+from controller.job.merged_model import model_class
 from controller.job.progress import Progress
-from controller.job.reasons import Reason
+from controller.job.recipes import recipe
 from controller.job.store import sync
 
-VERSION = "1"  # part of the artifact's id: raise it when the result changes for the same inputs
-IGNORED = ("lm_head",)
+log = logging.getLogger("adapterrelease.job")
+
+VERSION = "2"  # part of the artifact's id: raise it when the result changes for the same inputs
+_LAYER = re.compile(r"(?:.*\.)?(?:layers|h|blocks|layer)\.[0-9]+(?=\.|$)")
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "passive",  # busy waiting is many times slower on shared cores
+    "TQDM_DISABLE": "1",
+}
 
 
-@dataclass(frozen=True)
-class Awq:
-    """Activation-aware 4-bit weights (Lin et al., 2024), in groups of `group_size` along the input."""
-
-    scheme: str = "W4A16_ASYM"
-    group_size: int = 128
-    sequence_length: int = 2048
-
-
-def undividable(base: Base, group_size: int) -> list[str]:
-    """Linear layers whose input size is no multiple of `group_size`: these cannot be packed."""
-    return [
-        t.name
-        for t in base.tensors()
-        if t.name.endswith(".weight") and len(t.shape) == 2 and layer_of(t.name) is not None and t.shape[1] % group_size
-    ]
+def inputs(spec: Quantization | None, calibration_digest: str | None) -> dict[str, Any] | None:
+    """What of `spec` decides the bytes of the result."""
+    if spec is None or spec.method is None:
+        return None
+    made: dict[str, Any] = {"method": spec.method, "scheme": spec.scheme}
+    if spec.group_size is not None:
+        made["groupSize"] = spec.group_size
+    if spec.calibration is not None:
+        made |= {
+            "calibrationDigest": calibration_digest,
+            "samples": spec.calibration.samples,
+            "sequenceLength": spec.calibration.sequence_length,
+        }
+    return made
 
 
-def quantize(model: Path, out: Path, awq: Awq, samples: Sequence[Sample], progress: Progress) -> None:
-    """Writes the quantized checkpoint of `model` to `out` (compressed-tensors, as vLLM reads it)."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # busy waiting is many times slower on shared cores
-    progress.stage("load", unit="items")
+def prepared(model: Path, spec: Quantization, samples: Sequence[Sample]) -> list[Row]:
+    """The samples in tokens. Reads config and tokenizer only, and refuses here what would fail after hours.
+
+    Raises PermanentError if the samples are of no use to the model, or the method does not know its architecture.
+    """
+    _set_up()
+    recipe(spec, model_class(model).__name__)
+    if spec.calibration is None:
+        return []
+    from transformers import AutoTokenizer
+
+    return tokenized(AutoTokenizer.from_pretrained(model), samples, spec.calibration.sequence_length)
+
+
+def quantize(
+    load: Callable[[], Any], files: Path, out: Path, spec: Quantization, rows: Sequence[Row], progress: Progress
+) -> None:
+    """Writes the quantized checkpoint to `out`, in compressed-tensors as vLLM reads it.
+
+    `load` gives the model; `files` holds its config, its tokenizer and what else lies beside weights.
+    """
+    _set_up()
     import torch
     from llmcompressor import oneshot
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from llmcompressor.core import create_session
+    from transformers import AutoTokenizer
 
-    _without_device_do_not_pin_memory()
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    weights = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
-    data = _tokenized(tokenizer, samples, awq.sequence_length)
-    progress.stage("quantize", len(samples), "samples")
-    oneshot(
-        model=weights,
-        tokenizer=tokenizer,
-        recipe=_recipe(awq),
-        dataset=data,
-        num_calibration_samples=len(samples),
-        max_seq_length=awq.sequence_length,
-        shuffle_calibration_samples=False,
-        batch_size=1,
-    )
-    progress.stage("save", unit="items")
-    weights.save_pretrained(out, save_compressed=True)
+    model = load()
+    modifiers = recipe(spec, type(model).__name__)
+    tokenizer = AutoTokenizer.from_pretrained(files)
+    with create_session() as session, _layers_counted(session, model, modifiers, progress):
+        oneshot(model=model, tokenizer=tokenizer, recipe=modifiers, **_calibration(spec, rows))
+        progress.stage("save", unit="items")
+        model.save_pretrained(out, save_compressed=True)
     tokenizer.save_pretrained(out)
-    _finish(model, out)
+    _finish(files, out)
 
 
-def _recipe(awq: Awq) -> list[Any]:
-    from compressed_tensors.quantization import preset_name_to_scheme  # type: ignore[import-not-found]
-    from llmcompressor.modifiers.quantization import QuantizationModifier
-    from llmcompressor.modifiers.transform.awq import AWQModifier
+def has_device() -> bool:
+    """Whether the layers are worked on elsewhere than in this process's memory."""
+    import torch
 
-    scheme = preset_name_to_scheme(awq.scheme, ["Linear"])
-    scheme.weights.group_size = awq.group_size
-    return [
-        AWQModifier(duo_scaling="both"),
-        QuantizationModifier(config_groups={"group_0": scheme}, ignore=list(IGNORED)),
-    ]
+    return bool(torch.accelerator.is_available())
 
 
-def _tokenized(tokenizer: Any, samples: Sequence[Sample], length: int) -> Any:
+def _calibration(spec: Quantization, rows: Sequence[Row]) -> dict[str, Any]:
+    if spec.calibration is None:
+        return {}
     from datasets import Dataset
 
-    rows = []
-    for number, sample in enumerate(samples, 1):
-        text = sample.text or _rendered(tokenizer, sample)
-        row = dict(tokenizer(text, add_special_tokens=bool(sample.text), truncation=True, max_length=length))
-        if not row["input_ids"]:
-            raise PermanentError(f"calibration sample {number} has no tokens", reason=Reason.INVALID_CALIBRATION)
-        rows.append(row)
-    return Dataset.from_list(rows)
+    return {
+        "dataset": Dataset.from_list(list(rows)),
+        "num_calibration_samples": len(rows),
+        "max_seq_length": spec.calibration.sequence_length,
+        "shuffle_calibration_samples": False,
+        "batch_size": 1,
+    }
 
 
-def _rendered(tokenizer: Any, sample: Sample) -> str:
-    if not getattr(tokenizer, "chat_template", None):
-        raise PermanentError(
-            "calibration data has messages, but the model has no chat template: use texts",
-            reason=Reason.INVALID_CALIBRATION,
-        )
-    return str(tokenizer.apply_chat_template(list(sample.messages), tokenize=False))
+@contextmanager
+def _layers_counted(session: Any, model: Any, modifiers: Sequence[Any], progress: Progress) -> Iterator[None]:
+    """Progress by layers: every pass over the data ends layer by layer, and the session tells its modifiers so."""
+    from llmcompressor.core import EventType
+
+    layer_of = _layers(model)
+    count = len(set(layer_of.values()))
+    passes = sum(m.requires_calibration_data for m in modifiers)
+    total = count * max(passes, 1)
+    progress.stage("quantize", total, "layers")
+    tell, done, seen = session.event, 0, set[str]()
+
+    def told(event_type: Any, *arguments: Any, **named: Any) -> Any:
+        nonlocal done
+        answer = tell(event_type, *arguments, **named)
+        if event_type is EventType.CALIBRATION_START:
+            seen.clear()
+        elif event_type is EventType.SEQUENTIAL_EPOCH_END:
+            new = {layer_of[id(m)] for m in named["modules"] if id(m) in layer_of} - seen
+            seen.update(new)
+            step = min(len(new), total - done)  # a last pass over all layers at once, without data, is no work
+            done += step
+            if step:
+                progress.advance(step)
+        return answer
+
+    session.event = told
+    try:
+        yield
+    finally:
+        del session.event
+
+
+def _layers(model: Any) -> dict[int, str]:
+    """Layer by module, for the modules of the layers that are quantized; names change when experts are taken apart."""
+    import torch
+
+    found: dict[int, str] = {}
+    for name, module in model.named_modules():
+        layer = _LAYER.match(name)
+        if layer and isinstance(module, torch.nn.Linear) and not is_left_alone(name):
+            found[id(module)] = layer[0]
+    return found
+
+
+def _set_up() -> None:
+    """llm-compressor, as a job wants it: offline, and silent on stdout, which is the command's result."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with redirect_stdout(sys.stderr):  # what it says while it is imported goes where its logger then points to
+        import llmcompressor  # noqa: F401
+    _without_device_do_not_pin_memory()
+    _hear_warnings()
 
 
 def _without_device_do_not_pin_memory() -> None:
     """llm-compressor 0.14 pins memory whether there is a device or not, and torch then raises."""
-    import torch
     from llmcompressor.pipelines.cache import IntermediatesCache
 
-    if not torch.accelerator.is_available():
+    if not has_device():
         IntermediatesCache.pin_memory = lambda self, *args, **kwargs: None
 
 
-def _finish(model: Path, out: Path) -> None:
+def _hear_warnings() -> None:
+    """It says most things once for each module; once is enough."""
+    from loguru import logger
+
+    said = set[str]()
+
+    def hear(message: Any) -> None:
+        text = message.record["message"]
+        if text not in said:
+            said.add(text)
+            log.warning("llm-compressor: %s", text)
+
+    logger.remove()
+    logger.add(hear, level="WARNING", format="{message}", filter=lambda record: record["level"].name != "METRIC")
+
+
+def _finish(files: Path, out: Path) -> None:
     """Adds what neither model nor tokenizer saved, and makes everything readable and durable."""
-    for path in model.iterdir():
+    for path in files.iterdir():
         target = out / path.name
         if path.is_file() and not target.exists() and ".safetensors" not in path.name:
             shutil.copyfile(path, target)

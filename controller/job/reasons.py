@@ -33,7 +33,8 @@ class Reason(StrEnum):
     BASE_MODEL_NOT_FOUND = "BaseModelNotFound"  # the base model's directory is not mounted and not in the Hub cache
     INVALID_BASE = "InvalidBase"  # the base model cannot be read, or cannot be merged into
     INVALID_GROUP_SIZE = "InvalidGroupSize"  # it does not divide the input size of some linear layer
-    INVALID_CALIBRATION = "InvalidCalibration"  # too few, empty or malformed samples
+    UNSUPPORTED_QUANTIZATION = "UnsupportedQuantization"  # the method cannot quantize a model of this architecture
+    INVALID_CALIBRATION = "InvalidCalibration"  # too few, too short, empty or malformed samples
     INSUFFICIENT_MEMORY = "InsufficientMemory"  # the container's memory limit is too low
     INSUFFICIENT_DISK = "InsufficientDisk"  # the store is too full (Transient)
     UNSUPPORTED_DEVICE = "UnsupportedDevice"  # merging runs on the CPU
@@ -44,6 +45,15 @@ class Reason(StrEnum):
     INVALID_SUITE = "InvalidSuite"  # a line without messages or without an expected answer
     ENDPOINT_UNREACHABLE = "EndpointUnreachable"  # no answer from one of the two servers (Transient)
     MODEL_NOT_SERVED = "ModelNotServed"  # one of the two servers serves something else (Transient)
+
+    # An artifact that is verified.
+    ARTIFACT_NOT_FOUND = "ArtifactNotFound"  # no artifact.json is there (Transient: a volume may show it late)
+    ARTIFACT_CORRUPTED = "ArtifactCorrupted"  # its files are not those that its artifact.json lists
+    ARTIFACT_MISMATCH = "ArtifactMismatch"  # a whole artifact, but not the one that was asked for, or its id is wrong
+    ARTIFACT_WRITABLE = "ArtifactWritable"  # somebody could change it
+    PROVENANCE_INCOMPLETE = "ProvenanceIncomplete"  # artifact.json is not the statement that it should be
+    SIGNATURE_MISSING = "SignatureMissing"  # a signature was asked for, and there is none
+    SIGNATURE_INVALID = "SignatureInvalid"  # not made by this key, or not for these files
 
     # The store and the job itself.
     STORE_CORRUPTED = "StoreCorrupted"  # a published directory was changed by somebody

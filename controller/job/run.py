@@ -5,7 +5,6 @@ Must not know how any stage works.
 
 from __future__ import annotations
 
-import errno
 import logging
 import signal
 import sys
@@ -14,15 +13,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NoReturn
 
-from controller.errors import PermanentError, TransientError
+from controller.errors import PermanentError
 from controller.job.build import run_build
 from controller.job.contract import BuildContract, EvaluateContract, ImportContract, parse_contract
 from controller.job.evaluate import run_evaluate
-from controller.job.findings import RejectedError
+from controller.job.failures import failure, failure_of
 from controller.job.importer import run_import
 from controller.job.progress import Progress, ProgressServer
 from controller.job.reasons import Reason
-from controller.job.summary import Failure, FailureKind, Summary, termination_message
+from controller.job.summary import FailureKind, Summary, termination_message
 
 log = logging.getLogger("adapterrelease.job")
 
@@ -66,13 +65,13 @@ def run(path: Path, progress: Progress) -> Summary:
         log.info("job %s done: %s", kind, progress.finish())
         return Summary(kind=kind, result=result)
     except Terminated:
-        failure = _failure(
+        ended = failure(
             FailureKind.TRANSIENT, Reason.TERMINATED, "the job was asked to stop; a retry goes on from here"
         )
     except Exception as e:
-        failure = failure_of(e)
-    log.error("job %s failed: %s %s: %s", kind, failure.kind, failure.reason, failure.message)
-    return Summary(kind=kind, failure=failure)
+        ended = failure_of(e)
+    log.error("job %s failed: %s %s: %s", kind, ended.kind, ended.reason, ended.message)
+    return Summary(kind=kind, failure=ended)
 
 
 def _serve_progress(stack: ExitStack, progress: Progress, port: int) -> None:
@@ -95,28 +94,6 @@ def _read(path: Path) -> Contract:
         return parse_contract(path.read_bytes())
     except (OSError, ValueError) as e:
         raise PermanentError(f"contract {path}: {e}", reason=Reason.INVALID_CONTRACT) from e
-
-
-def failure_of(error: Exception) -> Failure:
-    """Transient or permanent by type. What nobody foresaw is Transient: a retry is limited and may help."""
-    if isinstance(error, RejectedError):
-        reasons = tuple(dict.fromkeys(str(f.reason) for f in error.findings))
-        return _failure(FailureKind.PERMANENT, reasons[0], error.message, reasons)
-    if isinstance(error, PermanentError):
-        return _failure(FailureKind.PERMANENT, error.reason, error.message)
-    if isinstance(error, TransientError):
-        return _failure(FailureKind.TRANSIENT, error.reason, error.message)
-    if isinstance(error, OSError):
-        reason = Reason.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.STORAGE_ERROR
-        return _failure(FailureKind.TRANSIENT, reason, str(error))
-    if isinstance(error, MemoryError):
-        return _failure(FailureKind.TRANSIENT, Reason.OUT_OF_MEMORY, str(error) or "out of memory")
-    log.exception("unexpected", exc_info=error)
-    return _failure(FailureKind.TRANSIENT, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
-
-
-def _failure(kind: FailureKind, reason: str, message: str, reasons: tuple[str, ...] = ()) -> Failure:
-    return Failure(kind=kind, reason=reason, message=message, reasons=reasons or (reason,))
 
 
 def exit_code(summary: Summary) -> int:

@@ -7,7 +7,6 @@ https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md. Must not 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -16,14 +15,15 @@ from typing import Any
 
 from controller import __version__
 from controller.errors import PermanentError
-from controller.job.artifact import DOCUMENT
+from controller.job.attestation import TOOL, Descriptor
+from controller.job.attestation import Statement as InToto
 from controller.job.contract import EvaluateContract, EvaluatedArtifact
+from controller.job.provenance import DOCUMENT, ArtifactStatement, parse_artifact, read_text
 from controller.job.reasons import Reason
 from controller.job.store import Store, file_digest, make_directory, publish_file
-from controller.job.strict_json import MAX_BYTES, parse_object, read_object
+from controller.job.strict_json import read_object
 from controller.job.summary import EvaluateResult
 
-TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://adapterrelease.dev/evaluation/v1alpha1"
 
 log = logging.getLogger("adapterrelease.job")
@@ -39,16 +39,16 @@ def kept_beside(directory: Path, contract: EvaluateContract) -> EvaluateContract
     Their name is a digest of what is asked of whom. Raises PermanentError if no artifact of a store is there.
     """
     directory = directory.resolve()
-    document, _ = _read(directory)
+    found, _ = _read(directory)
     store = Store(directory.parent.parent)
-    if store.artifact(str(document["id"])) != directory:
+    if store.artifact(found.id) != directory:
         raise PermanentError(
-            f"{directory} is not where {document['id']} lies in a store: give STORE/artifacts/HEX",
+            f"{directory} is not where {found.id} lies in a store: give STORE/artifacts/HEX",
             reason=Reason.INVALID_ARGUMENT,
         )
     data = [file_digest(Path(s.source.path)) for s in contract.suites if s.source.path is not None]
     inputs = hashlib.sha256("\n".join([contract.to_json(), *data]).encode()).hexdigest()
-    artifact = EvaluatedArtifact(id=document["id"], digest=document["digest"], inputs=inputs)
+    artifact = EvaluatedArtifact(id=found.id, digest=found.digest, inputs=inputs)
     return contract.model_copy(update={"store": str(store.root), "artifact": artifact})
 
 
@@ -61,9 +61,8 @@ class Statement:
     def __init__(self, store: Store, artifact: EvaluatedArtifact) -> None:
         self.path = statement_path(store, artifact)
         self._artifact = artifact
-        self._document, digest = _identified(store.artifact(artifact.id), artifact)
-        name = f"{store.artifact(artifact.id).name}/{DOCUMENT}"
-        self._subject: list[Any] = [{"name": name, "digest": {"sha256": digest}}]
+        self._name, digest = _identified(store.artifact(artifact.id), artifact)
+        self._subject = subject_of(store.artifact(artifact.id), digest)
         _make_writable(store, self.path.parent)
         _is_about(self.path, self._subject)
 
@@ -72,53 +71,51 @@ class Statement:
     ) -> None:
         """Writes it, unless the same inputs have one. `digests` are those of the suites' files, in their order."""
         about = self._artifact
-        statement = {
-            "_type": TYPE,
-            "subject": self._subject,
-            "predicateType": PREDICATE_TYPE,
-            "predicate": {
+        statement: InToto[Descriptor, dict[str, Any]] = InToto(
+            subject=(self._subject,),
+            predicate_type=PREDICATE_TYPE,
+            predicate={
                 "release": contract.release.model_dump(by_alias=True),
-                "artifact": {"id": about.id, "digest": about.digest, "name": self._document["name"]},
+                "artifact": {"id": about.id, "digest": about.digest, "name": self._name},
                 "adapter": {"digest": about.adapter_digest} if about.adapter_digest else None,
                 "inputs": about.inputs,
                 "suites": _suites(contract, result, digests),
                 "benchmark": _benchmark(contract, result),
                 "startedOn": started,
                 "finishedOn": ended,
-                "tool": {"name": "adapter-release-controller", "version": __version__},
+                "tool": {"name": TOOL, "version": __version__},
             },
-        }
+        )
         try:
-            written = publish_file(json.dumps(statement, indent=2, allow_nan=False) + "\n", self.path)
+            written = publish_file(statement.to_json(), self.path)
         except OSError as e:
             raise OSError(e.errno, f"the scores could not be kept: {e.strerror}", str(self.path)) from e
         log.info("%s: %s", self.path, "written" if written else "there already, left as it is")
 
 
-def _identified(directory: Path, artifact: EvaluatedArtifact) -> tuple[dict[str, Any], str]:
-    """The artifact's document and its sha256; it lists the artifact's files with theirs."""
-    document, digest = _read(directory)
-    if (document["id"], document["digest"]) != (artifact.id, artifact.digest):
+def subject_of(directory: Path, sha256: str) -> Descriptor:
+    """The artifact in `directory`: its document, which lists every file of it with its digest."""
+    return Descriptor(name=f"{directory.name}/{DOCUMENT}", digest={"sha256": sha256})
+
+
+def _identified(directory: Path, artifact: EvaluatedArtifact) -> tuple[str, str]:
+    """The artifact's name, and the sha256 of its document."""
+    found, digest = _read(directory)
+    if (found.id, found.digest) != (artifact.id, artifact.digest):
         raise PermanentError(
             f"{directory}/{DOCUMENT} is not that of {artifact.id} with the files {artifact.digest}: somebody changed"
             f" it. Remove {directory} and build again",
-            reason=Reason.STORE_CORRUPTED,
+            reason=Reason.ARTIFACT_CORRUPTED,
         )
-    return document, digest
+    return found.name, digest
 
 
-def _read(directory: Path) -> tuple[dict[str, Any], str]:
-    path = directory / DOCUMENT
+def _read(directory: Path) -> tuple[ArtifactStatement, str]:
     try:
-        with path.open("rb") as f:
-            text = f.read(MAX_BYTES + 1)
-        document = parse_object(text, str(path))
-        missing = {"id", "digest", "name"} - document.keys()
+        text = read_text(directory)
+        return parse_artifact(text, str(directory / DOCUMENT)), hashlib.sha256(text).hexdigest()
     except (FileNotFoundError, NotADirectoryError, ValueError) as e:
-        raise PermanentError(f"no artifact is in {directory}: {e}", reason=Reason.STORE_CORRUPTED) from e
-    if missing:
-        raise PermanentError(f"{path} lacks {', '.join(sorted(missing))}", reason=Reason.STORE_CORRUPTED)
-    return document, hashlib.sha256(text).hexdigest()
+        raise PermanentError(f"no artifact is in {directory}: {e}", reason=Reason.ARTIFACT_CORRUPTED) from e
 
 
 def _make_writable(store: Store, directory: Path) -> None:
@@ -136,7 +133,7 @@ def _make_writable(store: Store, directory: Path) -> None:
         )
 
 
-def _is_about(path: Path, subject: list[Any]) -> None:
+def _is_about(path: Path, subject: Descriptor) -> None:
     """A statement that is there already is of this artifact, not of one that was deleted and built again."""
     if not path.exists():
         return
@@ -144,7 +141,7 @@ def _is_about(path: Path, subject: list[Any]) -> None:
         known = read_object(path).get("subject")
     except ValueError as e:
         raise PermanentError(f"{e}: remove {path}", reason=Reason.STORE_CORRUPTED) from e
-    if known != subject:
+    if known != [subject.model_dump(by_alias=True, exclude_none=True)]:
         raise PermanentError(
             f"{path} is about an artifact that is there no more: remove it", reason=Reason.STORE_CORRUPTED
         )

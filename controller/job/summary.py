@@ -114,10 +114,10 @@ class Failure(Document):
 
 
 class Summary(Document):
-    """The termination message of a job."""
+    """The termination message of a job, or of the container that verifies an artifact (which has no result)."""
 
     api_version: ApiVersion = API_VERSION
-    kind: Literal["Import", "Build", "Evaluate", "Unknown"]
+    kind: Literal["Import", "Build", "Evaluate", "Verify", "Unknown"]
     result: Result | None = None
     failure: Failure | None = None
 

@@ -28,6 +28,7 @@ from controller.reconcile.objects.jobs import contract_map, job, owned_by_job
 from controller.reconcile.objects.merged import merged_deployment
 from controller.reconcile.objects.metadata import is_made_for, is_ours
 from controller.reconcile.objects.services import adapter_service, preview_service, route
+from controller.reconcile.objects.verify import ArtifactCheck, Verification
 from controller.reconcile.pods import condition
 from controller.reconcile.turn import Fence, StaleRelease, Turn
 from controller.runtime.client import KubeClient
@@ -53,11 +54,19 @@ class TargetNotReady(TransientError):  # noqa: N818
 
 
 class ObjectActions:
-    def __init__(self, client: KubeClient, fence: Fence, job_image: str, job_service_account: str = "") -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        fence: Fence,
+        job_image: str,
+        job_service_account: str = "",
+        artifact_check: ArtifactCheck = ArtifactCheck.DIGESTS,
+    ) -> None:
         self._client = client
         self._fence = fence
         self._job_image = job_image
         self._job_service_account = job_service_account
+        self._verification = Verification(job_image, artifact_check)
 
     def add_finalizer(self, action: AddFinalizer, turn: Turn) -> None:
         self._set_finalizers(turn, [*turn.snapshot.release.metadata.finalizers, FINALIZER])
@@ -82,7 +91,8 @@ class ObjectActions:
         """Once made it is not changed again: a new base template must not restart what serves."""
         port = turn.port_of(artifact_backend(action.artifact_id))
         self._point(turn, preview_service(turn.snapshot, action.artifact_id, port))
-        self._create(turn, DEPLOYMENTS, merged_deployment(turn.snapshot, turn.base, action.artifact_id, action.path))
+        wanted = merged_deployment(turn.snapshot, turn.base, action.artifact_id, action.path, self._verification)
+        self._create(turn, DEPLOYMENTS, wanted)
 
     def delete_merged(self, action: DeleteMerged, turn: Turn) -> None:
         self._fence.check(turn)

@@ -1,4 +1,7 @@
-"""Facts about a merged Deployment: its pods, why they do not start, its counters."""
+"""Facts about a merged Deployment: its pods, why they do not start, its counters.
+
+A pod that finds its artifact changed does not start; what it says of that is a refusal, not a trouble that may pass.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controller.api.status import Counters
-from controller.domain.snapshot import BaseFacts, MergedFacts, PodFacts
+from controller.domain.snapshot import BaseFacts, MergedFacts, PodFacts, Problem
 from controller.engine.metrics import RequestCounters
+from controller.job.summary import FailureKind
 from controller.reconcile.objects.metadata import ARTIFACT_ANNOTATION
-from controller.reconcile.pods import condition, condition_of, trouble_of
+from controller.reconcile.objects.verify import VERIFY_CONTAINER
+from controller.reconcile.pods import (
+    condition,
+    condition_of,
+    failure_in,
+    init_container_status,
+    last_end,
+    trouble_of,
+)
 
 Json = Mapping[str, Any]
 
@@ -33,6 +45,7 @@ def merged_facts(
         pods=tuple(facts),
         counters=counters,
         trouble=_trouble(deployment, pods),
+        refused=_refused(pods),
     )
 
 
@@ -63,3 +76,17 @@ def _trouble(deployment: Json, pods: Sequence[Json]) -> str:
             return f"pod {pod['metadata']['name']}: {text}"
     failure = condition_of(deployment, "ReplicaFailure")
     return str(failure.get("message", "")) if failure and failure.get("status") == "True" else ""
+
+
+def _refused(pods: Sequence[Json]) -> Problem | None:
+    """What the first pod says that found the artifact changed. A volume that cannot be read may come back.
+
+    A pod that is being deleted speaks of a Deployment that was given up, whose successor has the same labels.
+    """
+    for pod in pods:
+        if "deletionTimestamp" in pod["metadata"]:
+            continue
+        failure = failure_in(last_end(init_container_status(pod, VERIFY_CONTAINER)))
+        if failure is not None and failure.kind is FailureKind.PERMANENT:
+            return Problem(failure.reason, f"pod {pod['metadata']['name']} does not start: {failure.message}")
+    return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from controller.api.v1alpha1 import LOADED_LABEL_PREFIX
 from controller.domain.snapshot import PodFacts
+from controller.job.summary import Failure, parse_summary
 
 Json = Mapping[str, Any]
 
@@ -42,6 +43,11 @@ def living(pods: Iterable[Json]) -> list[Json]:
 
 def container_status(pod: Json, container: str) -> Json:
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((s for s in statuses if s["name"] == container), {})
+
+
+def init_container_status(pod: Json, container: str) -> Json:
+    statuses = (pod.get("status") or {}).get("initContainerStatuses") or ()
     return next((s for s in statuses if s["name"] == container), {})
 
 
@@ -83,8 +89,7 @@ def trouble_of(pod: Json) -> str:
 
 
 def _container_trouble(container: Json) -> str:
-    state, last = container.get("state") or {}, container.get("lastState") or {}
-    ended = state.get("terminated") or last.get("terminated") or {}
+    state, ended = container.get("state") or {}, last_end(container)
     how = _ending(ended) if ended.get("exitCode") else ""
     waiting = state.get("waiting") or {}
     if waiting.get("reason") in (None, "ContainerCreating", "PodInitializing"):
@@ -92,11 +97,28 @@ def _container_trouble(container: Json) -> str:
     return f"{_words(waiting)}; {how}" if how else _words(waiting)
 
 
+def last_end(container: Json) -> Json:
+    """How it ended, or, where it runs or waits again, how it ended before."""
+    state, last = container.get("state") or {}, container.get("lastState") or {}
+    ended: Json = state.get("terminated") or last.get("terminated") or {}
+    return ended
+
+
 def _ending(ended: Json) -> str:
-    """Reason, exit code and the last words."""
+    """Reason, exit code and the last words; of what is ours, its own reason and words."""
+    if (own := failure_in(ended)) is not None:
+        return f"{own.reason}: {own.message[:300]}"
     text = f"{ended.get('reason', 'Error')} (exit code {ended['exitCode']})"
     message = str(ended.get("message", "")).strip()[-300:]
     return f"{text}: {message}" if message else text
+
+
+def failure_in(ended: Json) -> Failure | None:
+    """What a container of ours said when it failed."""
+    try:
+        return parse_summary(str(ended.get("message", ""))).failure
+    except ValueError:
+        return None
 
 
 def _words(part: Json) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ ADAPTER = "spec.adapters.0"
 URI = f"{ADAPTER}.source.uri"
 SUITE = "spec.validation.suites.0"
 QUANTIZATION = "spec.build.quantization"
+CALIBRATION = {"source": {"uri": "pvc://store/calibration.jsonl"}}
 
 WRONG_EXPERIMENTAL: list[tuple[str, Any, str]] = [
     ("metadata.name", "a" * 41, "metadata.name must have at most 40 characters"),
@@ -76,13 +78,36 @@ WRONG_STABLE: list[tuple[str, Any, str]] = [
     ("spec.build.deadline", "0s", 'spec.build.deadline: Invalid value: "string": must be at least 1s, and is 0s'),
     ("spec.build.podTemplate", "gpu", 'spec.build.podTemplate in body must be of type object: "string"'),
     (QUANTIZATION, ABSENT, "spec.build.quantization: Required value"),
-    (f"{QUANTIZATION}.method", "GPTQ", 'Unsupported value: "GPTQ": supported values: "AWQ", "None"'),
-    (f"{QUANTIZATION}.scheme", "W8A8", 'supported values: "W4A16", "W4A16_ASYM"'),
+    (
+        f"{QUANTIZATION}.method",
+        "GGUF",
+        'Unsupported value: "GGUF": supported values: "AWQ", "GPTQ", "FP8", "INT8", "None"',
+    ),
+    (f"{QUANTIZATION}.scheme", "W2A16", 'supported values: "W4A16", "W4A16_ASYM", "FP8_DYNAMIC", "W8A8"'),
+    (f"{QUANTIZATION}.scheme", "W8A8", "AWQ and GPTQ have W4A16 and W4A16_ASYM, FP8 has FP8_DYNAMIC"),
+    (QUANTIZATION, {"method": "FP8", "scheme": "W4A16"}, "scheme does not fit the method"),
+    (
+        QUANTIZATION,
+        {"method": "INT8", "scheme": "FP8_DYNAMIC", "calibration": CALIBRATION},
+        "scheme does not fit the method",
+    ),
+    (QUANTIZATION, {"method": "None", "scheme": "W4A16"}, "scheme does not fit the method"),
+    (
+        QUANTIZATION,
+        {"method": "INT8", "groupSize": 128, "calibration": CALIBRATION},
+        "groupSize is for AWQ and GPTQ: the other methods have no groups, remove it",
+    ),
+    (QUANTIZATION, {"method": "FP8", "groupSize": 128}, "groupSize is for AWQ and GPTQ"),
+    (QUANTIZATION, {"method": "None", "groupSize": 128}, "groupSize is for AWQ and GPTQ"),
+    (f"{QUANTIZATION}.method", "FP8", "FP8 and None look at no calibration data: remove calibration"),
+    (f"{QUANTIZATION}.method", "None", "FP8 and None look at no calibration data: remove calibration"),
+    (QUANTIZATION, {"method": "GPTQ"}, "AWQ, GPTQ and INT8 need calibration data"),
+    (QUANTIZATION, {"method": "INT8"}, "AWQ, GPTQ and INT8 need calibration data"),
     (f"{QUANTIZATION}.groupSize", 100, 'Unsupported value: 100: supported values: "32", "64", "128"'),
     (
         f"{QUANTIZATION}.calibration",
         ABSENT,
-        "AWQ needs calibration data: set calibration.source, or method: None",
+        "AWQ, GPTQ and INT8 need calibration data: set calibration.source, or method: FP8 or None",
     ),
     (f"{QUANTIZATION}.calibration.samples", 0, "samples in body should be greater than or equal to 8"),
     ("spec.validation.suites", [], "spec.validation.suites in body should have at least 1 items"),
@@ -135,6 +160,16 @@ RIGHT: list[tuple[str, Manifest]] = [
     ("dots that are no way up", changed(experimental(), URI, "pvc://store/v1..2/..a")),
     ("an at-sign in a path", changed(experimental(), URI, "https://models.example.com/@acme/v1")),
     ("no quantization", changed(stable(), QUANTIZATION, {"method": "None"})),
+    ("FP8 and no more", changed(stable(), QUANTIZATION, {"method": "FP8"})),
+    ("FP8 in full", changed(stable(), QUANTIZATION, {"method": "FP8", "scheme": "FP8_DYNAMIC"})),
+    ("GPTQ", changed(stable(), f"{QUANTIZATION}.method", "GPTQ")),
+    (
+        "GPTQ, asymmetric",
+        changed(changed(stable(), f"{QUANTIZATION}.method", "GPTQ"), f"{QUANTIZATION}.scheme", "W4A16_ASYM"),
+    ),
+    ("AWQ, symmetric", changed(stable(), f"{QUANTIZATION}.scheme", "W4A16")),
+    ("INT8", changed(stable(), f"{QUANTIZATION}.method", "INT8")),
+    ("INT8 in full", changed(changed(stable(), f"{QUANTIZATION}.method", "INT8"), f"{QUANTIZATION}.scheme", "W8A8")),
     ("a score of exactly 1", changed(stable(), f"{SUITE}.minScore", "1.0")),
     ("a duration of all units", changed(stable(), "spec.build.deadline", "1h30m5s")),
     ("no delay at all", changed(stable(), "spec.rollout.scaleDownDelay", "0s")),
@@ -190,13 +225,24 @@ def test_defaults_are_filled_in_down_to_the_leaves(kubectl: Kubectl) -> None:
     kubectl("create", "-f", "-", manifest=stable("defaults"))
     spec = kubectl.get("defaults")["spec"]
     assert spec["build"]["merge"] == {"dtype": "bfloat16", "device": "auto"}
-    assert spec["build"]["quantization"]["groupSize"] == 128
+    assert spec["build"]["quantization"]["method"] == "AWQ"
     assert spec["build"]["quantization"]["calibration"]["samples"] == 256
     assert spec["validation"]["suites"][0]["maxQuantizedScoreDrop"] == "0.01"
     assert spec["validation"]["benchmark"] == {"concurrency": 8, "requests": 64, "minSpeedup": "0"}
     assert spec["rollout"]["observe"]["onMissingData"] == "Keep"
     assert "replicas" not in spec["rollout"]
     assert "rollback" not in spec
+
+
+def test_what_depends_on_the_method_has_no_default_that_a_rule_would_refuse(kubectl: Kubectl) -> None:
+    kubectl("create", "-f", "-", manifest=changed(stable("fp8"), QUANTIZATION, {"method": "FP8"}))
+    assert kubectl.get("fp8")["spec"]["build"]["quantization"] == {"method": "FP8"}
+    # From one method to the next by one patch, and back.
+    patch = {"spec": {"build": {"quantization": {"method": "GPTQ", "groupSize": 32, "calibration": CALIBRATION}}}}
+    kubectl("patch", "ar", "fp8", "--type=merge", "--patch", json.dumps(patch))
+    bare = {"spec": {"build": {"quantization": {"method": "None", "groupSize": None, "calibration": None}}}}
+    kubectl("patch", "ar", "fp8", "--type=merge", "--patch", json.dumps(bare))
+    assert kubectl.get("fp8")["spec"]["build"]["quantization"] == {"method": "None"}
 
 
 def test_the_shortest_release_has_no_build_and_no_validation(kubectl: Kubectl) -> None:

@@ -90,13 +90,37 @@ def test_merge_refuses_what_it_cannot_do(
     assert not (tmp_path / "out").exists()
 
 
-def test_quantize_refuses_bad_calibration_before_it_loads_anything(base: Path, tmp_path: Path) -> None:
+DATA = ["--calibration", "DATA"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason", "message"),
+    [
+        (["--group-size", 32, *DATA], "InvalidCalibration", "line 1 has neither messages nor a text"),
+        (
+            ["--group-size", 64, *DATA],
+            "InvalidGroupSize",
+            "group size 64 does not divide the input size of model.layers.0",
+        ),
+        (["--group-size", 48, *DATA], "InvalidArgument", "groupSize"),
+        (["--method", "GGUF"], "InvalidArgument", "method"),
+        (["--method", "None"], "InvalidArgument", "nothing to do"),
+        (["--method", "GPTQ"], "InvalidArgument", "GPTQ needs calibration data"),
+        (["--method", "INT8", "--scheme", "W4A16", *DATA], "InvalidArgument", "scheme W4A16 is not one of INT8: W8A8"),
+        (["--method", "FP8", *DATA], "InvalidArgument", "FP8 looks at no calibration data"),
+        (["--method", "FP8", "--group-size", 32], "InvalidArgument", "FP8 has no groups"),
+        (["--method", "FP8", "--out", "EXISTING"], "InvalidArgument", "exists already"),
+    ],
+)
+def test_quantize_refuses_what_it_cannot_do_before_it_loads_anything(
+    arguments: list[Any], reason: str, message: str, base: Path, tmp_path: Path
+) -> None:
     (tmp_path / "c.jsonl").write_text("{}\n")
-    done = call(
-        "quantize", "--model", base, "--out", tmp_path / "o", "--calibration", tmp_path / "c.jsonl", "--group-size", 32
-    )
+    names = {"DATA": tmp_path / "c.jsonl", "EXISTING": base}
+    done = call("quantize", "--model", base, "--out", tmp_path / "o", *[names.get(a, a) for a in arguments])
     assert done.exit_code == 2
-    assert "InvalidCalibration" in done.stderr
+    assert f"{reason}: " in done.stderr and message in done.stderr
+    assert not (tmp_path / "o.partial").exists()
 
 
 def suite(tmp_path: Path) -> Path:
@@ -130,11 +154,7 @@ def test_evaluate_exits_by_its_verdict(answers: Any, code: int, verdict: str, tm
 
 
 def test_evaluate_keeps_its_scores_beside_the_artifact(base: Path, adapter: Path, tmp_path: Path) -> None:
-    (tmp_path / "release.yaml").write_text(RELEASE.replace("method: None", 'method: "None"'))
-    made = call(
-        *("build", "-f", tmp_path / "release.yaml", "--base", base, "--out", tmp_path / "store"),
-        *("--volume", f"incoming={tmp_path}"),
-    )
+    made = call("build", "--adapter", adapter, "--base", base, "--out", tmp_path / "store", "--json")
     built = json.loads(made.stdout)
     with serve(FakeModel("one", lambda q: q)) as port:
         given = ["evaluate", "--suite", suite(tmp_path), "--requests", 8]
@@ -165,47 +185,24 @@ def test_evaluate_needs_a_model_name(tmp_path: Path) -> None:
     assert "give URL#MODEL" in done.stderr
 
 
-RELEASE = """
-apiVersion: adapterrelease.dev/v1alpha1
-kind: AdapterRelease
-metadata: {name: support-bot, namespace: llm}
-spec:
-  stage: Stable
-  baseRef: {name: tiny-llama}
-  adapters:
-  - {name: finetune, version: v3, source: {uri: "pvc://incoming/adapter"}}
-  build: {quantization: {method: None}}
-"""
-
-
-def test_build_makes_the_artifact_of_a_release(base: Path, adapter: Path, tmp_path: Path) -> None:
-    (tmp_path / "release.yaml").write_text(RELEASE.replace("method: None", 'method: "None"'))
-    given = ["build", "-f", tmp_path / "release.yaml", "--base", base, "--out", tmp_path / "store"]
-    done = call(*given)
-    assert done.exit_code == 2 and "--volume incoming=DIR" in done.stderr
-    done = call(*given, "--volume", f"incoming={tmp_path}")
-    assert done.exit_code == 0, done.output
-    result = json.loads(done.stdout)
-    assert result["name"].startswith("merged-tiny-llama-") and result["name"].endswith("-adapter-finetune-v3")
-    assert (Path(result["path"]) / "artifact.json").is_file()
-    assert [p.name for p in (tmp_path / "store" / "adapters" / "finetune").iterdir()] == [
-        result["provenance"]["adapters"][0]["digest"].removeprefix("sha256:")
-    ]
-
-
-def test_build_says_what_is_wrong_with_a_release(base: Path, tmp_path: Path) -> None:
-    (tmp_path / "release.yaml").write_text("metadata: {name: x}\nspec: {stage: Stable}\n")
-    done = call("build", "-f", tmp_path / "release.yaml", "--base", base, "--out", tmp_path / "store")
-    assert done.exit_code == 2
-    assert "InvalidRelease" in done.stderr and "baseRef" in done.stderr
-
-
 @pytest.mark.parametrize("module", ["numpy", "torch", "kubernetes"])
 def test_help_is_there_without_the_heavy_modules(module: str) -> None:
     code = f"import sys; sys.modules[{module!r}] = None; from controller.cli.main import app; app(['--help'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("operator", "crd", "job", "check", "merge", "quantize", "evaluate", "build"):
+    for command in (
+        "operator",
+        "crd",
+        "job",
+        "check",
+        "merge",
+        "quantize",
+        "evaluate",
+        "build",
+        "verify",
+        "card",
+        "sign",
+    ):
         assert command in done.stdout
 
 

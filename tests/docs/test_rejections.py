@@ -106,6 +106,14 @@ def late_candidate() -> Plan:
     return plan(Snapshot(made, base(), (ON_BASE,), merged=(candidate(),), route=TO_ADAPTER), T0)
 
 
+def changed_artifact() -> Plan:
+    status = serving(BackendKind.ADAPTER)
+    starting = RolloutStatus(step=Step.STARTING, inputs=A1, started_at=T0, deadline=T0 + timedelta(hours=1))
+    made = remembering(release().stable(), status.model_copy(update={"rollout": starting})).build()
+    refuses = replace(candidate(), refused=Problem("ArtifactCorrupted", "a pod does not start"))
+    return plan(Snapshot(made, base(), (ON_BASE,), merged=(refuses,), route=TO_ADAPTER), T0)
+
+
 def after_the_swap(merged: MergedFacts) -> Plan:
     """The artifact is watched; what its pods are now makes the controller give it up, and go back."""
     observing = RolloutStatus(
@@ -139,6 +147,7 @@ PLAYED = {
     "rank over `--max-lora-rank`": lambda: refused_import("RankTooHigh"),
     "a suite score that drops": dropped_score,
     "a candidate that never becomes ready": late_candidate,
+    "an artifact that was changed after the build": changed_artifact,
     "a merged model that dies after the swap": lambda: after_the_swap(candidate()),
     "a merged model that answers 5xx after the swap": lambda: after_the_swap(counting(errors=1)),
     "a merged model that is slow after the swap": lambda: after_the_swap(counting(milliseconds=60_000)),

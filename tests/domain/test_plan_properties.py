@@ -25,7 +25,19 @@ from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
 OUTCOMES = ["bad", "nan", "errors", "fails", "empty", "no result", "good", "good"]
 EDITS = ["retry a", "retry b", "memory", "history", "validation", "observation"]
 POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace", "full"]
-MERGED_CHANGES = ["up", "up", "down", "restarted", "errors", "slow", "requests", "deleted", "unreadable", "none"]
+MERGED_CHANGES = [
+    "up",
+    "up",
+    "down",
+    "refuses",
+    "restarted",
+    "errors",
+    "slow",
+    "requests",
+    "deleted",
+    "unreadable",
+    "none",
+]
 SURROUNDINGS = ["base deleted", "base broken", "base back", "base port", "taken", "preview taken", "free", "rival"]
 BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing"]
 
@@ -222,10 +234,11 @@ class Life(RuleBasedStateMachine):
     def merged_changes(self, data: st.DataObject, what: str) -> None:
         artifact_id = data.draw(st.sampled_from(sorted(self.world.merged)))
         merged = self.world.merged[artifact_id]
-        if what in ("up", "down"):
+        if what in ("up", "down", "refuses"):
             self.world.scale(artifact_id, 1)
             self.world.merged_goes(artifact_id, available=what == "up")
-            merged.never_starts = what == "down"
+            merged.never_starts = what != "up"
+            merged.refused = Problem("ArtifactCorrupted", "it was changed") if what == "refuses" else None
         elif what == "none":
             self.world.scale(artifact_id, 0)
         elif what == "restarted":

@@ -8,7 +8,7 @@ import pytest
 
 from controller.api.reasons import Reason
 from controller.api.status import Step
-from controller.domain.snapshot import JobKind, hex_of
+from controller.domain.snapshot import JobKind, Problem, hex_of
 from tests.builders import BUILD, adapter, artifact
 from tests.domain.lives import M1, M2, V1, V2, in_step, labels, observing, promoted, serving_v1, steps_of
 from tests.domain.turns import run, settle, until
@@ -96,6 +96,45 @@ def test_while_the_candidate_starts_the_condition_says_what_keeps_it() -> None:
     world.merged[M1].trouble = "pod m: ImagePullBackOff"
     settle(world, 3)
     assert world.condition("Validated") == ("Unknown", "Starting", "pod m: ImagePullBackOff")
+
+
+CORRUPTED = Problem("ArtifactCorrupted", "pod m does not start: model.safetensors has sha256 1, not 2")
+
+
+def test_an_artifact_that_its_pods_find_changed_is_rejected_at_once_and_for_that_reason() -> None:
+    world = until(serving_v1().promote(), lambda w: bool(w.merged))
+    world.merged[M1].never_starts, world.merged[M1].available = True, False
+    world.merged[M1].refused = CORRUPTED
+    before = world.now
+    until(world, lambda w: not w.merged)
+    assert (world.now - before).total_seconds() < 60, "not after rollout.progressDeadline, 15 min"
+    assert world.served == adapter(V1) and world.answering()
+    status, reason, message = world.condition("Validated")
+    assert (status, reason) == ("False", "ArtifactCorrupted")
+    assert CORRUPTED.message in message and "adapterrelease.dev/retry" in message
+    assert world.reason("Degraded") == ("True", "ArtifactCorrupted")
+    assert world.reason("Ready") == ("False", "ArtifactCorrupted")
+    settle(world, 20)
+    assert world.merged == {}, "it is not tried again by itself"
+
+
+def test_after_a_retry_the_artifact_is_built_again_and_its_candidate_tried_again() -> None:
+    world = until(serving_v1().promote(), lambda w: bool(w.merged))
+    world.merged[M1].never_starts, world.merged[M1].available = True, False
+    world.merged[M1].refused = CORRUPTED
+    until(world, lambda w: not w.merged)
+    builds = [key for key in world.jobs if key[0] is JobKind.BUILD]
+    settle(world.annotate(retry="1"), 90)
+    assert len([key for key in world.jobs if key[0] is JobKind.BUILD]) == len(builds) + 1
+    assert world.served == artifact(M1) and world.reason("Ready") == ("True", "Serving")
+
+
+def test_a_candidate_that_is_up_is_not_taken_down_by_an_older_pod_s_refusal() -> None:
+    world = until(serving_v1().promote(), lambda w: bool(w.merged))
+    world.merged[M1].refused = CORRUPTED
+    world.merged[M1].available = True
+    settle(world, 90)
+    assert world.served == artifact(M1)
 
 
 def test_a_promoted_release_with_a_new_version_goes_on_serving_until_that_is_proven() -> None:

@@ -7,7 +7,7 @@ import pytest
 from controller.api.reasons import Reason
 from controller.api.status import Step
 from controller.domain import actions as act
-from controller.domain.snapshot import hex_of
+from controller.domain.snapshot import Problem, hex_of
 from tests.builders import adapter, artifact
 from tests.domain.lives import M1, M2, V1, V2, break_it, in_step, observing, promoted, serving_v1
 from tests.domain.turns import quiet, run, settle, until
@@ -384,6 +384,22 @@ def test_a_revision_whose_deployment_does_not_start_leaves_what_serves_and_says_
         "False",
         "CandidateNotReady",
         "the merged model of the revision is not available since 15m: pod m: ImagePullBackOff; still trying",
+    )
+
+
+def test_a_revision_whose_artifact_was_changed_says_so_before_its_deadline() -> None:
+    world = settle(promoted().set_version(2), 120)
+    revision = next(h.revision for h in world.history if h.backend == artifact(M1))
+    world.edit(rollback={"revision": revision})
+    until(world, lambda w: M1 in w.merged)
+    world.merged[M1].never_starts, world.merged[M1].available = True, False
+    world.merged[M1].refused = Problem("ArtifactCorrupted", "pod m does not start: config.json: missing")
+    settle(world, 3)
+    assert world.served == artifact(M2) and world.answering()
+    assert world.condition("Ready") == (
+        "False",
+        "ArtifactCorrupted",
+        "pod m does not start: config.json: missing; still trying",
     )
 
 

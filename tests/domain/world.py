@@ -84,6 +84,7 @@ class Merged:
     errors: int = 0
     milliseconds: int = 0
     trouble: str = ""
+    refused: Problem | None = None  # its pods find the artifact changed
     never_starts: bool = False
     port: int = 8000  # that of the base when it was made
     unreadable: bool = False  # its /metrics does not answer
@@ -279,6 +280,7 @@ class World:
             pods=(pod,) if m.replicas else (),
             counters=counters if m.available and not m.unreadable else None,
             trouble=m.trouble,
+            refused=m.refused,
         )
 
     def _route_facts(self) -> RouteFacts | None:
@@ -391,6 +393,7 @@ class World:
             self.add_pod()
         for merged in self.merged.values():
             merged.replicas, merged.available, merged.never_starts, merged.unreadable = 1, True, False, False
+            merged.refused = None
         self.let_endpoints_catch_up()
         self.answers_wrong, self.services_taken, self.rivals = False, set(), ()
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from controller.api.v1alpha1 import LOADED_LABEL_PREFIX, RELEASE_LABEL, RETRY_ANNOTATION
+from controller.api.v1alpha1 import ARTIFACT_LABEL, LOADED_LABEL_PREFIX, RELEASE_LABEL, RETRY_ANNOTATION
 from controller.errors import NotFound
+from controller.job.provenance import ArtifactStatement, read_artifact
 from controller.job.store import directory_digests, file_digest
 from controller.job.summary import BuildResult, parse_summary
 from controller.reconcile.caches import RELEASES
@@ -61,9 +62,8 @@ def promoted(adapter_score: float, bot: Release) -> Release:
     return bot
 
 
-def artifact_document(release: Release) -> Json:
-    document: Json = json.loads((release.artifact_directory() / "artifact.json").read_text())
-    return document
+def artifact_statement(release: Release) -> ArtifactStatement:
+    return read_artifact(release.artifact_directory())
 
 
 def uids(objects: list[Json]) -> set[str]:
@@ -118,26 +118,36 @@ def test_what_serves_is_the_w4a16_artifact(promoted: Release) -> None:
 
 def test_the_provenance_is_complete(promoted: Release) -> None:
     """Base id and revision, adapter digests and versions, training run, tools, time, sizes."""
-    document, status = artifact_document(promoted), promoted.status
-    artifact = status["artifact"]
-    made = document["provenance"]
-    assert document["id"] == artifact["id"]
-    assert document["name"] == artifact["name"]
-    assert document["digest"] == artifact["digest"]
-    assert document["created"].endswith("Z")
-    assert document["sizeBytes"] == artifact["sizeBytes"] == sum(f["sizeBytes"] for f in document["files"].values())
-    for name, file in document["files"].items():
-        assert (promoted.artifact_directory() / name).stat().st_size == file["sizeBytes"]
-    assert made["baseName"] == "tiny-llama"
-    assert made["baseDigest"].startswith("sha256:")
-    (adapter,) = made["adapters"]
-    assert (adapter["name"], adapter["version"]) == ("support-bot", "v1")
-    assert (adapter["digest"], adapter["trainingRun"]) == (status["adapter"]["digest"], "mlflow:/runs/4711")
-    assert {"merge", "quantize", "llmcompressor", "compressed-tensors", "torch", "transformers"} <= set(made["tools"])
-    assert made["quantization"] == "AWQ W4A16_ASYM g32"
-    assert made["calibrationDigest"].startswith("sha256:")
-    assert document["seconds"]
-    assert artifact["provenance"]["baseDigest"] == made["baseDigest"]
+    said, artifact = artifact_statement(promoted), promoted.status["artifact"]
+    assert (said.id, said.name, said.digest) == (artifact["id"], artifact["name"], artifact["digest"])
+    assert said.size_bytes == artifact["sizeBytes"]
+    for file in said.subject:
+        assert (promoted.artifact_directory() / file.name).stat().st_size == file.size
+    base, adapter, calibration = (said.dependency(n) for n in ("base", "adapter/support-bot", "calibration"))
+    assert base is not None and adapter is not None and calibration is not None
+    assert base.annotations is not None and base.annotations["name"] == "tiny-llama"
+    assert base.digest == {"dirHash": artifact["provenance"]["baseDigest"].removeprefix("sha256:")}
+    assert adapter.annotations is not None
+    assert (adapter.annotations["version"], adapter.annotations["trainingRun"]) == ("v1", "mlflow:/runs/4711")
+    assert adapter.digest == {"dirHash": promoted.status["adapter"]["digest"].removeprefix("sha256:")}
+    assert calibration.digest is not None and set(calibration.digest) == {"sha256"}
+    run = said.predicate.run_details
+    tools = {"merge", "quantize", "llmcompressor", "compressed-tensors", "torch", "transformers"}
+    assert tools <= set(run.builder.version)
+    assert artifact["provenance"]["quantization"] == "AWQ W4A16_ASYM g32"
+    assert run.metadata.started_on < run.metadata.finished_on
+    assert said.measured["seconds"]
+
+
+def test_the_artifact_is_verified_by_each_pod_before_it_starts(promoted: Release) -> None:
+    artifact = promoted.status["artifact"]
+    (pod,) = promoted.cluster.find(PODS, f"{ARTIFACT_LABEL}={artifact['id'].removeprefix('sha256:')[:12]}")
+    (verified,) = [s for s in pod["status"]["initContainerStatuses"] if s["name"] == "verify-artifact"]
+    assert verified["state"]["terminated"]["exitCode"] == 0
+    said = promoted.cluster.kubectl("-n", NAMESPACE, "logs", pod["metadata"]["name"], "-c", "verify-artifact")
+    assert f"good: {artifact['name']}" in said
+    card = (promoted.artifact_directory() / "README.md").read_text()
+    assert "base_model_relation: quantized" in card and artifact["id"] in card
 
 
 def test_the_scores_are_kept_beside_the_artifact_which_they_did_not_change(promoted: Release) -> None:
@@ -163,7 +173,7 @@ def test_the_scores_are_kept_beside_the_artifact_which_they_did_not_change(promo
     assert suite["dataDigest"] == f"sha256:{file_digest(data)}"
     assert f"{said['benchmark']['speedup']:.2f}" == artifact["speedup"]
     assert said["startedOn"] < said["finishedOn"]
-    assert {name: f["sha256"] for name, f in artifact_document(promoted)["files"].items()} == {
+    assert {f.name: f.sha256 for f in artifact_statement(promoted).subject} == {
         name: digest for name, digest in digests.items() if name != "artifact.json"
     }
     assert directory.stat().st_mode & 0o777 == 0o555

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +91,35 @@ def test_a_candidate_that_does_not_become_ready_is_given_up(stable: Release, unp
         return given_up not in ids
 
     stable.cluster.until("its Deployment is deleted", its_deployment_is_gone, 60)
+
+
+def test_a_candidate_whose_artifact_was_changed_does_not_start(stable: Release, unproven: Json) -> None:
+    """One byte of the weights; found by the pod itself, long before the deadline of its start."""
+    served = stable.serving
+    stable.set_spec(unproven)
+    stable.until("Validated", "False", "CandidateNotReady", seconds=300)
+    weights = stable.artifact_directory() / "model.safetensors"
+    flip_last_byte(weights)
+    try:
+        began = time.monotonic()
+        stable.set_spec(cheaply(spec_of("Stable", progressDeadline="10m")))
+        validated = stable.until("Validated", "False", "ArtifactCorrupted", seconds=120)
+        measured("seconds until a changed artifact is refused", round(time.monotonic() - began, 1))
+    finally:
+        flip_last_byte(weights)
+    assert "model.safetensors has sha256" in validated["message"]
+    assert_degraded(stable, "ArtifactCorrupted")
+    assert_told(stable, "ArtifactCorrupted")
+    assert stable.serving == served
+    assert ANSWER in stable.ask()
+
+
+def flip_last_byte(path: Path) -> None:
+    with path.open("r+b") as f:
+        f.seek(-1, os.SEEK_END)
+        (byte,) = f.read(1)
+        f.seek(-1, os.SEEK_END)
+        f.write(bytes([byte ^ 1]))
 
 
 def test_a_merged_model_that_dies_after_the_swap_is_rolled_back(stable: Release) -> None:

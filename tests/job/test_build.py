@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from controller.job.build import run_build
 from controller.job.contract import AdapterInput, BaseReference, BuildContract, MergeSpec, Quantization, Release
 from controller.job.findings import RejectedError
 from controller.job.progress import Progress
+from controller.job.provenance import read_artifact
 from controller.job.store import Store, digest_of, directory_digests
 from controller.job.summary import BuildResult
 from tests.job import tiny_models
@@ -67,29 +67,15 @@ def in_store(tmp_path: Path) -> set[str]:
     return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
 
-def test_an_artifact_says_what_it_is_made_of(base: Path, adapter: Path, tmp_path: Path) -> None:
+def test_a_build_tells_the_controller_what_it_published(base: Path, adapter: Path, tmp_path: Path) -> None:
     result = built(tmp_path)
     path = tmp_path / "store" / "artifacts" / result.artifact_id.removeprefix("sha256:")
+    said = read_artifact(path)
     assert result.path == str(path)
-    assert result.name == "merged-tiny-llama-r1-adapter-finetune-v1"
-    document = json.loads((path / "artifact.json").read_text())
-    assert document["id"] == result.artifact_id
-    assert document["created"] == NOW
-    assert document["provenance"]["baseRevision"] == "r1"
-    assert document["provenance"]["adapters"] == [
-        {
-            "name": "finetune",
-            "version": "v1",
-            "digest": contract(tmp_path).adapters[0].digest,
-            "trainingRun": "mlflow:/runs/1",
-            "weight": 1.0,
-        }
-    ]
-    assert document["inputs"]["tools"] == {"merge": merge.VERSION}
-    assert set(document["files"]) == {p.name for p in path.iterdir()} - {"artifact.json"}
-    assert document["sizeBytes"] == result.size_bytes == sum(f["sizeBytes"] for f in document["files"].values())
-    assert result.digest == digest_of(directory_digests(path, document["files"]))
-    assert "merge" in result.seconds
+    assert result.name == said.name == "merged-tiny-llama-r1-adapter-finetune-v1"
+    assert (result.artifact_id, result.digest, result.size_bytes) == (said.id, said.digest, said.size_bytes)
+    assert said.inputs["tools"] == {"merge": merge.VERSION}
+    assert {"preflight", "digest", "merge", "publish"} <= set(result.seconds)
     assert result.provenance.base_digest.startswith("sha256:")
 
 
@@ -141,7 +127,7 @@ def test_a_damaged_artifact_is_not_reused(base: Path, adapter: Path, tmp_path: P
     (path / "config.json").unlink()
     with pytest.raises(PermanentError, match="somebody changed it") as e:
         built(tmp_path)
-    assert e.value.reason == "StoreCorrupted"
+    assert e.value.reason == "ArtifactCorrupted"
 
 
 def test_another_job_with_the_same_inputs_waits_its_turn_and_finds_the_artifact(
@@ -232,9 +218,9 @@ def test_too_little_memory_is_said_before_it_is_needed(base: Path, adapter: Path
     wanted = contract(tmp_path)
     (tmp_path / "store").mkdir()
     with pytest.raises(PermanentError, match="raise the memory limit") as e:
-        preflight.there_is_room(read_base(base), wanted, tmp_path / "work", available=1 << 20)
+        preflight.there_is_room(read_base(base), wanted, tmp_path / "work", 1 << 30, available=1 << 20)
     assert e.value.reason == "InsufficientMemory"
-    preflight.there_is_room(read_base(base), wanted, tmp_path / "work", available=1 << 30)
+    preflight.there_is_room(read_base(base), wanted, tmp_path / "work", 1 << 30, available=1 << 30)
 
 
 def test_the_containers_own_limit_counts(tmp_path: Path) -> None:
@@ -264,9 +250,9 @@ def test_work_that_nobody_will_finish_is_swept(base: Path, adapter: Path, tmp_pa
 
 
 def test_a_merge_that_fails_for_good_leaves_no_weights(base: Path, tmp_path: Path) -> None:
-    tiny_models.adapter(tmp_path / "adapter", config=tiny_models.lora_config(lora_alpha=1e300))
+    tiny_models.adapter(tmp_path / "adapter", config=tiny_models.lora_config(lora_alpha=1e9))
     with pytest.raises(PermanentError, match="not finite"):
-        built(tmp_path)
+        built(tmp_path, merge=MergeSpec(dtype="float16"))
     assert in_store(tmp_path) == set()
 
 
@@ -288,7 +274,8 @@ os.fsync = deadly(os.fsync)
 pathlib.Path.rename = deadly(pathlib.Path.rename)
 pathlib.Path.unlink = deadly(pathlib.Path.unlink)
 pathlib.Path.chmod = deadly(pathlib.Path.chmod)
-build.run_build(contract.parse_contract(pathlib.Path(sys.argv[1]).read_bytes()), progress.Progress(), lambda: "then")
+told = contract.parse_contract(pathlib.Path(sys.argv[1]).read_bytes())
+build.run_build(told, progress.Progress(), lambda: "2026-01-02T03:04:05Z")
 print(1000 - left)
 """
 
@@ -323,4 +310,4 @@ def test_killed_at_any_step_a_job_leaves_no_half_artifact_and_goes_on(
 def _no_half_artifact(store: Path, files: set[str]) -> None:
     for artifact in (store / "artifacts").glob("[0-9a-f]" * 64):
         assert {p.name for p in artifact.iterdir()} == files
-        assert json.loads((artifact / "artifact.json").read_text())["created"] == "then"
+        assert read_artifact(artifact).predicate.run_details.metadata.finished_on == NOW

@@ -95,7 +95,19 @@ def test_a_contract_survives_the_way_to_the_job(document: dict[str, Any]) -> Non
         (BUILD, "adapters", [], "adapters"),
         (BUILD, "adapters.0.weight", float("nan"), "weight"),
         (BUILD, "merge.dtype", "int8", "dtype"),
-        (BUILD, "quantization.calibration", None, "calibration"),
+        (BUILD, "quantization.calibration", None, "AWQ needs calibration"),
+        (BUILD, "quantization.method", "GGUF", "quantization.method"),
+        (BUILD, "quantization.method", "INT8", "scheme W4A16_ASYM is not one of INT8: W8A8"),
+        (BUILD, "quantization.method", None, "scheme W4A16_ASYM is not one of no quantization: there is none"),
+        (BUILD, "quantization.groupSize", 100, "groupSize"),
+        (BUILD, "quantization", {"method": "FP8", "groupSize": 128}, "FP8 has no groups"),
+        (
+            BUILD,
+            "quantization",
+            {"method": "FP8", "calibration": {"url": "https://x/y"}},
+            "FP8 looks at no calibration",
+        ),
+        (BUILD, "quantization", {"method": None, "calibration": {"url": "https://x/y"}}, "looks at no calibration"),
         (EVALUATE, "suites", [], "suites"),
         (EVALUATE, "suites.0.maxTokens", 0, "maxTokens"),
         (EVALUATE, "reference.url", "ftp://x", "url"),
@@ -110,6 +122,21 @@ def test_a_contract_survives_the_way_to_the_job(document: dict[str, Any]) -> Non
 def test_a_wrong_contract_is_refused_by_field(document: dict[str, Any], path: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         contract.parse_contract(json.dumps(changed(document, path, value)))
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [("AWQ", "AWQ W4A16_ASYM g128"), ("GPTQ", "GPTQ W4A16 g128"), ("INT8", "INT8 W8A8"), ("FP8", "FP8 FP8_DYNAMIC")],
+)
+def test_what_is_not_said_is_the_methods_own(method: str, said: str) -> None:
+    data = {} if method == "FP8" else {"calibration": {"url": "https://x/y"}}
+    quantization = contract.Quantization.model_validate({"method": method, **data})
+    assert str(quantization) == said
+    assert contract.Quantization.model_validate_json(quantization.to_json()) == quantization
+
+
+def test_no_quantization_says_so() -> None:
+    assert str(contract.Quantization.model_validate({"method": None})) == "none"
 
 
 def test_the_controller_needs_no_more_than_pydantic_for_it() -> None:

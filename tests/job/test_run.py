@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from controller.errors import PermanentError, TransientError
+from controller.job.failures import failure_of
 from controller.job.progress import Progress, ProgressServer
 from controller.job.reasons import Reason
-from controller.job.run import failure_of
 from controller.job.store import Store
 from controller.job.summary import ImportResult, Summary, parse_summary
 from tests.job import tiny_models

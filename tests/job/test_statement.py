@@ -23,13 +23,15 @@ from controller.errors import PermanentError
 from controller.job import store as store_module
 from controller.job.contract import Benchmark, Endpoint, EvaluateContract, EvaluatedArtifact, Release, Source, Suite
 from controller.job.evaluate import run_evaluate
+from controller.job.failures import failure_of
 from controller.job.progress import Progress
-from controller.job.run import failure_of
+from controller.job.provenance import parse_artifact
 from controller.job.store import Store, digest_of, directory_digests, publish_file
 from controller.job.summary import EvaluateResult
+from tests.job import artifacts
 from tests.job.serving import FakeModel, serve
 
-HEX = "a" * 64
+HEX = artifacts.ID.removeprefix("sha256:")
 INPUTS = "e" * 64
 ADAPTER = "sha256:" + "1" * 64
 BOTH = {"reference": 1.0, "candidate": 0.9}
@@ -38,13 +40,8 @@ BOTH = {"reference": 1.0, "candidate": 0.9}
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A store with one published artifact."""
-    store = Store(tmp_path / "store")
-    artifact = store.artifact(HEX)
-    artifact.mkdir(parents=True)
-    (artifact / "model.safetensors").write_bytes(b"weights")
-    digest = digest_of(directory_digests(artifact))
-    (artifact / "artifact.json").write_text(json.dumps({"id": f"sha256:{HEX}", "digest": digest, "name": "merged-x"}))
-    return store
+    artifacts.publish(tmp_path / "store", {"model.safetensors": b"weights"}).chmod(0o755)
+    return Store(tmp_path / "store")
 
 
 @pytest.fixture
@@ -109,7 +106,7 @@ def test_it_says_what_was_measured_of_what(store: Store, asked: list[FakeModel],
     timed = result.benchmark.model_dump(by_alias=True)
     assert said["predicate"] == {
         "release": {"namespace": "llm", "name": "bot", "uid": "u"},
-        "artifact": {"id": f"sha256:{HEX}", "digest": json.loads(document)["digest"], "name": "merged-x"},
+        "artifact": {"id": f"sha256:{HEX}", "digest": parse_artifact(document).digest, "name": "merged-x"},
         "adapter": {"digest": ADAPTER},
         "inputs": INPUTS,
         "suites": [suite | {"dataDigest": f"sha256:{data}"}],
@@ -160,7 +157,7 @@ def test_scores_are_of_the_artifact_that_was_built_or_of_none(
     before = in_store(store)
     with pytest.raises(PermanentError, match=message) as e:
         evaluated(store, tmp_path, **change)
-    assert e.value.reason == "StoreCorrupted"
+    assert e.value.reason == "ArtifactCorrupted"
     assert in_store(store) == before
     assert not any(model.requests for model in asked)
 
@@ -168,10 +165,11 @@ def test_scores_are_of_the_artifact_that_was_built_or_of_none(
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": 1}', '{"id": NaN}'])
 def test_a_damaged_document_is_no_artifact(text: str, store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
     told = contract(store, tmp_path)
+    (store.artifact(HEX) / "artifact.json").unlink()
     (store.artifact(HEX) / "artifact.json").write_text(text)
     with pytest.raises(PermanentError) as e:
         run_evaluate(told, Progress())
-    assert e.value.reason == "StoreCorrupted"
+    assert e.value.reason == "ArtifactCorrupted"
 
 
 @pytest.mark.parametrize("text", ["{", '{"subject": []}'])

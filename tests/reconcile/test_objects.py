@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+import typer.core
 
 from controller.api.status import AdapterReleaseStatus, AdapterStatus, ArtifactStatus
+from controller.cli.main import app
 from controller.domain.snapshot import JobKind, Snapshot
 from controller.job.contract import parse_contract
 from controller.job.store import Store
@@ -17,6 +20,7 @@ from controller.reconcile.base import base_facts
 from controller.reconcile.objects.jobs import contract_map, job
 from controller.reconcile.objects.merged import merged_deployment
 from controller.reconcile.objects.services import adapter_service, preview_service, route
+from controller.reconcile.objects.verify import ArtifactCheck, Verification
 from tests.builders import A1, A2, BUILD, D1, ReleaseBuilder, adapter, artifact, release
 from tests.reconcile.deployments import (
     KSERVE,
@@ -58,9 +62,10 @@ def contract_of(kind: JobKind, snapshot: Snapshot) -> Json:
     return data
 
 
-def merged_of(snapshot: Snapshot) -> Json:
+def merged_of(snapshot: Snapshot, check: ArtifactCheck = ArtifactCheck.DIGESTS, artifact_id: str = A1) -> Json:
     assert snapshot.base is not None
-    return merged_deployment(snapshot, snapshot.base, A1, PATH)
+    path = snapshot.base.artifact_path(artifact_id)
+    return merged_deployment(snapshot, snapshot.base, artifact_id, path, Verification(IMAGE, check))
 
 
 def mounts_of(made: Json) -> Json:
@@ -231,6 +236,24 @@ def test_a_build_is_told_what_to_merge_and_how_to_quantize() -> None:
     assert told["adapters"][0]["path"] == f"/store/adapters/finetune/{'1' * 64}"
     assert told["quantization"]["calibration"]["path"] == "/store/calibration/support.jsonl"
     assert (told["quantization"]["method"], told["quantization"]["groupSize"]) == ("AWQ", 32)
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "told"),
+    [
+        ("AWQ", {}, {"scheme": "W4A16_ASYM", "groupSize": 128}),
+        ("AWQ", {"scheme": "W4A16", "groupSize": 64}, {"scheme": "W4A16", "groupSize": 64}),
+        ("GPTQ", {}, {"scheme": "W4A16", "groupSize": 128}),
+        ("INT8", {}, {"scheme": "W8A8"}),
+        ("FP8", {}, {"scheme": "FP8_DYNAMIC"}),
+    ],
+)
+def test_a_build_is_told_in_full_what_the_method_alone_means(method: str, more: Json, told: Json) -> None:
+    data = {} if method == "FP8" else {"calibration": {"source": {"uri": "pvc://store/calibration.jsonl"}}}
+    snapshot = seen(release().stable().spec(build={"quantization": {"method": method, **more, **data}}))
+    quantization = contract_of(JobKind.BUILD, snapshot)["quantization"]
+    assert (method == "FP8") == (quantization.pop("calibration", None) is None)
+    assert quantization == {"method": method, **told}
 
 
 def test_no_quantization_is_told_by_its_absence() -> None:
@@ -464,6 +487,56 @@ def test_lora_variables_go_and_a_writable_home_is_there() -> None:
     pod = merged_of(seen())["spec"]["template"]["spec"]
     assert pod["containers"][0]["env"] == [{"name": "HOME", "value": "/tmp"}]
     assert {"name": "merged-tmp", "emptyDir": {}} in pod["volumes"]
+
+
+def verifier_of(made: Json) -> Json:
+    found: Json = made["spec"]["template"]["spec"]["initContainers"][-1]
+    return found
+
+
+def test_its_artifact_is_verified_before_vllm_starts_by_the_image_of_jobs() -> None:
+    found = verifier_of(merged_of(seen()))
+    assert (found["name"], found["image"], found["command"]) == ("verify-artifact", IMAGE, ["adapterrelease", "verify"])
+    assert found["args"] == [
+        *(PATH, "--id", A1, "--digest", A2, "--any-mode"),
+        *("--termination-log", "/dev/termination-log"),
+    ]
+    assert found["volumeMounts"] == [{"name": "store", "mountPath": "/store", "readOnly": True}]
+    assert found["resources"]["requests"] and "limits" not in found["resources"]
+
+
+def test_the_verifier_is_called_as_the_command_line_understands_it() -> None:
+    """A flag that the image does not know would end in exit code 2, and keep every candidate from starting."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    for check in (ArtifactCheck.DIGESTS, ArtifactCheck.SIZES):
+        name, *arguments = [*verifier_of(merged_of(seen(), check))["command"][1:]] + verifier_of(
+            merged_of(seen(), check)
+        )["args"]
+        context = group.commands[name].make_context(name, arguments)
+        told = context.params
+        assert (told["artifact"], told["artifact_id"], told["digest"]) == (Path(PATH), A1, A2)
+        assert (told["sizes_only"], told["any_mode"]) == (check is ArtifactCheck.SIZES, True)
+
+
+def test_the_verifier_runs_after_what_the_base_itself_starts_first() -> None:
+    init = [{"name": "gcs-sidecar", "image": "sidecar", "restartPolicy": "Always"}]
+    pod = merged_of(seen(made=deployment(initContainers=init)))["spec"]["template"]["spec"]
+    assert [c["name"] for c in pod["initContainers"]] == ["gcs-sidecar", "verify-artifact"]
+
+
+def test_the_verifier_sees_a_store_that_is_mounted_in_part_as_vllm_does() -> None:
+    mount = {"name": "store", "mountPath": "/store", "subPath": "llm"}
+    found = verifier_of(merged_of(seen(made=deployment(container(volumeMounts=[mount])))))
+    assert found["volumeMounts"] == [mount | {"readOnly": True}]
+
+
+def test_of_an_older_revision_only_the_id_is_known() -> None:
+    assert "--digest" not in verifier_of(merged_of(seen(), artifact_id=A2))["args"]
+
+
+def test_without_a_check_nothing_is_verified() -> None:
+    assert "initContainers" not in merged_of(seen(), ArtifactCheck.NONE)["spec"]["template"]["spec"]
 
 
 # -- Services

@@ -10,8 +10,9 @@ import pytest
 
 from controller.api.status import AdapterReleaseStatus, RolloutStatus, Step
 from controller.domain.actions import EnsureMerged, LoadAdapter, ProbeAndLabel, SwitchRoute
-from controller.domain.snapshot import PodFacts
+from controller.domain.snapshot import PodFacts, Problem
 from controller.engine.metrics import RequestCounters
+from controller.job.summary import Failure, FailureKind, Summary
 from controller.reconcile.caches import RELEASES
 from controller.reconcile.engines import SECRETS, ApiKeyNotReadable, ApiKeys
 from controller.reconcile.merged import sum_counters
@@ -209,6 +210,68 @@ def test_a_merged_model_that_does_not_start_says_why(world: Cluster) -> None:
     world.api.patch(PODS.path(NAMESPACE, before.pods[0].name, "status"), {"status": status})
     (merged,) = world.observe().merged
     assert "CrashLoopBackOff; Error (exit code 1): out of GPU memory" in merged.trouble
+
+
+def verified(failure: Failure | str, exit_code: int = 2, running: bool = False) -> Json:
+    """A pod whose artifact was verified, and how that ended."""
+    message = failure if isinstance(failure, str) else Summary(kind="Verify", failure=failure).to_json()
+    ended = {"terminated": {"exitCode": exit_code, "reason": "Error", "message": message}}
+    state = {"state": {"running": {}}, "lastState": ended} if running else {"state": ended}
+    conditions = [{"type": "Ready", "status": "False"}]
+    return {"conditions": conditions, "initContainerStatuses": [{"name": "verify-artifact", **state}]}
+
+
+CHANGED = Failure(kind=FailureKind.PERMANENT, reason="ArtifactCorrupted", message="config.json: missing")
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_pod_that_finds_its_artifact_changed_refuses_for_good(world: Cluster, running: bool) -> None:
+    world.add_base()
+    world.apply(release().stable())
+    world.actor(EnsureMerged("why", A1, PATH), world.turn())
+    world.settle()
+    (before,) = world.observe().merged
+    assert before.refused is None
+    name = before.pods[0].name
+    world.api.patch(PODS.path(NAMESPACE, name, "status"), {"status": verified(CHANGED, running=running)})
+    (merged,) = world.observe().merged
+    assert merged.refused == Problem("ArtifactCorrupted", f"pod {name} does not start: config.json: missing")
+    assert merged.trouble == f"pod {name}: container verify-artifact: ArtifactCorrupted: config.json: missing"
+
+
+def test_what_a_pod_said_that_is_being_deleted_is_not_held_against_its_successor(world: Cluster) -> None:
+    world.add_base()
+    world.apply(release().stable())
+    world.actor(EnsureMerged("why", A1, PATH), world.turn())
+    world.settle()
+    name = world.observe().merged[0].pods[0].name
+    going = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": verified(CHANGED)}
+    world.api.patch(PODS.path(NAMESPACE, name), going)
+    assert world.observe().merged[0].refused is None
+
+
+UNREADABLE = Failure(kind=FailureKind.TRANSIENT, reason="StorageError", message="Input/output error")
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        (verified(UNREADABLE, 1), "StorageError: Input/output error"),
+        (verified("No such option: --digest"), "Error (exit code 2): No such option: --digest"),
+        (verified("", 137), "Error (exit code 137)"),
+        (verified("", 0), ""),
+    ],
+)
+def test_a_verification_that_could_not_be_done_may_be_tried_again(world: Cluster, ended: Json, words: str) -> None:
+    world.add_base()
+    world.apply(release().stable())
+    world.actor(EnsureMerged("why", A1, PATH), world.turn())
+    world.settle()
+    name = world.observe().merged[0].pods[0].name
+    world.api.patch(PODS.path(NAMESPACE, name, "status"), {"status": ended})
+    (merged,) = world.observe().merged
+    assert merged.refused is None
+    assert words in merged.trouble
 
 
 def test_a_pod_that_is_just_starting_is_in_no_trouble() -> None:

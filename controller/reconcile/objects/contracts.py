@@ -99,7 +99,7 @@ def _evaluate(inputs: str, snapshot: Snapshot, base: BaseFacts) -> contract.Eval
 
 
 def _quantization(wanted: api.Quantization, base: BaseFacts) -> contract.Quantization | None:
-    if wanted.method is api.QuantizationMethod.NONE or wanted.calibration is None:
+    if wanted.method is api.QuantizationMethod.NONE:
         return None
     calibration = wanted.calibration
     return contract.Quantization.model_validate(
@@ -111,7 +111,9 @@ def _quantization(wanted: api.Quantization, base: BaseFacts) -> contract.Quantiz
                 **_source(calibration.source, base).model_dump(),
                 "samples": calibration.samples,
                 "sequence_length": calibration.sequence_length,
-            },
+            }
+            if calibration is not None
+            else None,
         }
     )
 

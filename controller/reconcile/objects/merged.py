@@ -27,6 +27,7 @@ from controller.reconcile.objects.server import (
     needs_tmp,
     other_container,
 )
+from controller.reconcile.objects.verify import ArtifactCheck, Verification, verify_container
 
 Json = dict[str, Any]
 
@@ -34,7 +35,9 @@ _GRACE = PRE_STOP_SLEEP + SHUTDOWN_TIMEOUT + 15  # preStop + shutdown timeout + 
 _FOREIGN_ANNOTATIONS = ("kubectl.kubernetes.io/", "adapterrelease.dev/")
 
 
-def merged_deployment(snapshot: Snapshot, base: BaseFacts, artifact_id: str, path: str) -> Json:
+def merged_deployment(
+    snapshot: Snapshot, base: BaseFacts, artifact_id: str, path: str, verification: Verification
+) -> Json:
     """Raises ValueError when the base does not say its vLLM container or its store, or would take the pods for its."""
     if not base.model or not base.store_path:
         raise ValueError("; ".join(problem.message for problem in base.problems))
@@ -60,7 +63,7 @@ def merged_deployment(snapshot: Snapshot, base: BaseFacts, artifact_id: str, pat
             "selector": {"matchLabels": own_selector(pod_labels)},
             "template": {
                 "metadata": {"labels": pod_labels, "annotations": _annotations(base, artifact_id)},
-                "spec": _pod_spec(snapshot, base, path),
+                "spec": _pod_spec(snapshot, base, artifact_id, path, verification),
             },
         },
     }
@@ -71,7 +74,7 @@ def own_selector(pod_labels: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in pod_labels.items() if key.startswith("adapterrelease.dev/")}
 
 
-def _pod_spec(snapshot: Snapshot, base: BaseFacts, path: str) -> Json:
+def _pod_spec(snapshot: Snapshot, base: BaseFacts, artifact_id: str, path: str, verification: Verification) -> Json:
     given = base.template["spec"]
     containers = []
     volumes = [dict(v) for v in given.get("volumes") or ()]
@@ -90,9 +93,19 @@ def _pod_spec(snapshot: Snapshot, base: BaseFacts, path: str) -> Json:
         "securityContext": pod_security(base.template, base.container),
         "terminationGracePeriodSeconds": _grace(given, base.container),
     }
-    if given.get("initContainers"):
-        made["initContainers"] = [other_container(c) for c in given["initContainers"]]
+    init = [other_container(c) for c in given.get("initContainers") or ()]
+    if verification.check is not ArtifactCheck.NONE:  # the last: what mounts the store may be a sidecar of the base's
+        digest = _digest_of(snapshot, artifact_id)
+        init.append(verify_container(verification, base, path, artifact_id, digest))
+    if init:
+        made["initContainers"] = init
     return made
+
+
+def _digest_of(snapshot: Snapshot, artifact_id: str) -> str | None:
+    """Of the artifact's files, as the build told it. Of older revisions only the id is remembered."""
+    known = snapshot.release.status.artifact
+    return known.digest or None if known is not None and known.id == artifact_id else None
 
 
 def _grace(given: Mapping[str, Any], container: str) -> int:
