@@ -45,7 +45,7 @@ def build(
     version: Annotated[str | None, typer.Option(help="With --adapter: its version; default: of its digest.")] = None,
     training_run: Annotated[str | None, typer.Option(help="With --adapter: where it comes from, for the card.")] = None,
     dtype: Annotated[str, typer.Option(help="With --adapter: auto, bfloat16, float16 or float32.")] = "bfloat16",
-    method: Annotated[str, typer.Option(help="With --adapter: AWQ, or None: merged and not quantized.")] = "None",
+    method: Annotated[str, typer.Option(help="With --adapter: how to quantize, or None: merged only.")] = "None",
     scheme: Annotated[str | None, typer.Option(help="With --method: which sort of it; default: its usual.")] = None,
     group_size: Annotated[int | None, typer.Option(help="With --method: weights that share a scale.")] = None,
     calibration: Annotated[
