@@ -124,7 +124,7 @@ class ArtifactStatus(Timed):
     inputs: str = Field(description="Hash of the spec fields that it was built for.")
     name: str = Field("", description="merged-BASE-BASEVERSION-adapter-NAME-VERSION.")
     path: str = Field(description="Directory in the store, as vLLM sees it.")
-    digest: str = Field("", description="sha256 over its files.")
+    digest: str = Field("", description="sha256 over its files, but for artifact.json and README.md.")
     size_bytes: int = Field(0, description="Size of its files in bytes.")
     adapter_digest: str = Field(description="The adapter in it.")
     reused: bool = Field(False, description="It was there already: the same inputs are never built twice.")

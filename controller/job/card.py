@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from controller.job.artifact import Inputs
+from controller.job.artifact import Inputs, provenance
 from controller.job.contract import AdapterInput, BaseReference, BuildContract
 from controller.job.markup import code, flat
 
@@ -68,23 +68,22 @@ def _metadata(contract: BuildContract, inputs: Inputs, licence: Mapping[str, str
 
 
 def _text(contract: BuildContract, inputs: Inputs, name: str) -> str:
-    base, quantization = contract.base, inputs.quantization
-    calibration = (quantization or {}).get("calibrationDigest")
+    base, made = contract.base, provenance(contract, inputs)
     made_of = [
         f"- Base: {code(hub_id(base) or base.name)}"
         + (f", revision {code(base.revision)}" if base.revision else "")
         + f", digest {code(inputs.base_digest)}",
         *[_adapter(a) for a in contract.adapters],
-        f"- Merged in float64 and rounded once to {code(inputs.dtype)}",
-        f"- Quantized: {code(_scheme(quantization))}" if quantization else "- Not quantized",
-        *([f"- Calibration data: digest {code(calibration)}"] if calibration else []),
+        f"- Merged, each weight rounded once to {code(inputs.dtype)}",
+        f"- Quantized: {code(made.quantization)}" if made.quantization else "- Not quantized",
+        *([f"- Calibration data: digest {code(made.calibration_digest)}"] if made.calibration_digest else []),
         "- Made with: " + ", ".join(f"{code(k)} {code(v)}" for k, v in sorted(inputs.tools.items())),
     ]
     heading = name.replace("_", r"\_")
     return f"""# {heading}
 
 A language model made by the adapter release controller: a LoRA adapter, merged into its base{
-        " and quantized" if quantization else ""
+        " and quantized" if made.quantization else ""
     }.
 
 ## What it is made of
@@ -121,9 +120,3 @@ def _adapter(one: AdapterInput) -> str:
     run = f", training run {code(one.training_run)}" if one.training_run else ""
     weight = f", weight {code(str(one.weight))}" if one.weight != 1.0 else ""
     return f"- Adapter: {code(one.name)} {code(one.version)}, digest {code(one.digest)}{weight}{run}"
-
-
-def _scheme(quantization: Mapping[str, Any]) -> str:
-    known = [str(quantization[k]) for k in ("method", "scheme") if quantization.get(k)]
-    size = quantization.get("groupSize")
-    return " ".join([*known, *([f"group {size}"] if size else [])])

@@ -256,12 +256,13 @@ def test_a_merge_that_fails_for_good_leaves_no_weights(base: Path, tmp_path: Pat
     assert in_store(tmp_path) == set()
 
 
-# The job in a process of its own, which kills itself before the n-th call that changes the disk for good.
+# Jobs in processes of their own, of which the n-th kills itself before the n-th call that changes the disk for good.
+# They are forked from one that has imported everything, which waits for a line before each but the first.
 KILLED = """
-import os, pathlib, signal, sys
+import itertools, os, pathlib, signal, sys
 from controller.job import build, contract, progress
 
-left = int(sys.argv[2])
+left = 0
 def deadly(function):
     def call(*arguments, **named):
         global left
@@ -275,8 +276,18 @@ pathlib.Path.rename = deadly(pathlib.Path.rename)
 pathlib.Path.unlink = deadly(pathlib.Path.unlink)
 pathlib.Path.chmod = deadly(pathlib.Path.chmod)
 told = contract.parse_contract(pathlib.Path(sys.argv[1]).read_bytes())
-build.run_build(told, progress.Progress(), lambda: "2026-01-02T03:04:05Z")
-print(1000 - left)
+for left in itertools.count(1):
+    child = os.fork()
+    if child == 0:
+        try:
+            build.run_build(told, progress.Progress(), lambda: "2026-01-02T03:04:05Z")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(code, flush=True)
+    if code == 0 or not sys.stdin.readline():
+        break
 """
 
 
@@ -288,15 +299,19 @@ def test_killed_at_any_step_a_job_leaves_no_half_artifact_and_goes_on(
     (tmp_path / "store").mkdir()
     document = tmp_path / "contract.json"
     document.write_text(contract(tmp_path).to_json())
+    command = [sys.executable, "-c", KILLED, str(document)]
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     steps = 0
-    while True:
-        steps += 1
-        command = [sys.executable, "-c", KILLED, str(document), str(steps)]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
-        _no_half_artifact(tmp_path / "store", set(reference))
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as jobs:
+        assert jobs.stdin is not None and jobs.stdout is not None
+        for code in jobs.stdout:
+            steps += 1
+            _no_half_artifact(tmp_path / "store", set(reference))
+            if int(code) == 0:
+                break
+            assert int(code) == -signal.SIGKILL
+            jobs.stdin.write("\n")
+            jobs.stdin.flush()
     assert steps > 5
     path = Path(built(tmp_path).path)
     after = directory_digests(path)

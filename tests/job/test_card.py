@@ -65,7 +65,7 @@ def test_a_base_that_is_a_directory_is_called_by_its_name() -> None:
 
 def test_people_are_told_what_it_is_made_of_how_to_use_it_and_where_its_scores_are() -> None:
     text = body(card(AWQ))
-    for part in (DIGEST, "`mlflow:/runs/1`", "`AWQ W4A16_ASYM group 128`", "revision `r1`", "`support` `v1`"):
+    for part in (DIGEST, "`mlflow:/runs/1`", "`AWQ W4A16_ASYM g128`", "revision `r1`", "`support` `v1`"):
         assert part in text
     assert "vllm serve DIRECTORY --served-model-name merged-tiny-llama-r1-adapter-support-v1" in text
     assert "adapterrelease verify DIRECTORY" in text and "ID.evaluations/" in text
