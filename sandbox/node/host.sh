@@ -33,7 +33,12 @@ choose_network() {
 }
 
 require_free_port() {
-  if (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; then refuse "port $PORT is in use: set KUBE_PORT"; fi
+  local _
+  for _ in $(seq 50); do # a process that was killed closes its sockets a moment after it can no longer be seen
+    (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null || return 0
+    sleep 0.1
+  done
+  refuse "port $PORT is in use: set KUBE_PORT"
 }
 
 # The run directory is ours, or nothing happens to it.
