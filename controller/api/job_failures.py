@@ -27,6 +27,10 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
         "The rank is over the server's --max-lora-rank.",
         "Raise --max-lora-rank of the base, or train with a lower rank.",
     ),
+    "UnsupportedCombination": (
+        "Several adapters, or a weight other than 1, where one has DoRA, saved modules or trained tokens.",
+        "Merge that adapter alone with weight 1, or train it as plain LoRA.",
+    ),
     "NotServableDynamically": (
         "vLLM cannot serve DoRA, bias or modules_to_save without a merge.",
         "Train without them.",

@@ -26,6 +26,7 @@ from controller.job.contract import (
     Release,
     Source,
     Stage,
+    Use,
 )
 from controller.job.importer import run_import
 from controller.job.progress import Progress
@@ -60,6 +61,7 @@ def build_release(
                 base=reference,
                 max_lora_rank=max_lora_rank,
                 stage=Stage.STABLE,
+                stable_use=Use.MERGE,  # nothing here serves the adapter
             ),
             progress,
         )

@@ -13,7 +13,7 @@ import typer
 
 from controller.cli.ending import NO_VERDICT, REJECTED, note, told
 from controller.errors import PermanentError
-from controller.job.contract import Scorer, Stage
+from controller.job.contract import Scorer, Stage, Use
 from controller.job.reasons import Reason
 
 if TYPE_CHECKING:
@@ -37,16 +37,22 @@ def check(
 ) -> None:
     """Say everything that is wrong with an adapter."""
     from controller.job.base import read_base
-    from controller.job.check import check_adapter
+    from controller.job.check import examine
 
     with told(as_json):
-        found, findings = check_adapter(adapter, read_base(base), max_lora_rank, stage)
+        report = examine(
+            adapter, read_base(base), max_lora_rank, Use.SERVE if stage is Stage.EXPERIMENTAL else Use.MERGE
+        )
+    found, findings = report.adapter, report.findings
     if as_json:
         rows = [{"reason": str(f.reason), "message": f.message} for f in findings]
-        print(json.dumps({"ok": not rows, "rank": found.rank if found else None, "findings": rows}))
+        rank = found.rank if found else None
+        print(json.dumps({"ok": not rows, "rank": rank, "findings": rows, "notes": list(report.notes)}))
     else:
         for finding in findings:
             note(str(finding))
+        for text in report.notes:
+            note(f"note: {text}")
         if found is not None and not findings:
             print(f"good: rank {found.rank}, {len(found.modules)} modules")
     raise typer.Exit(REJECTED if findings else 0)
@@ -88,7 +94,7 @@ def _weighted(argument: str, base: object) -> Weighted:
         factor = float(weight)
     except ValueError as e:
         raise PermanentError(f"{argument}: {weight!r} is not a weight", reason=Reason.INVALID_ARGUMENT) from e
-    adapter, findings = check_adapter(Path(path), base if isinstance(base, Base) else None, None, Stage.STABLE)
+    adapter, findings = check_adapter(Path(path), base if isinstance(base, Base) else None, None, Use.MERGE)
     if adapter is None or findings:
         raise RejectedError(findings)
     return Weighted(adapter, factor)

@@ -1,4 +1,4 @@
-"""Everything that must be true of an adapter before vLLM may see it. Each check is named as a sentence.
+"""Everything that must be true of an adapter before anybody uses it. Each check is named as a sentence.
 
 vLLM answers 200 to an adapter of another base, with unknown layers, missing tensors or NaN, and NaN then
 reaches the answers of other models through the KV cache. Must not know where the adapter came from.
@@ -6,88 +6,92 @@ reaches the answers of other models through the KV cache. Must not know where th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.job.adapter import (
-    CONFIG,
-    WEIGHTS,
-    Adapter,
-    AdapterConfig,
-    LoraModule,
-    make_adapter,
-    parse_config,
-)
-from controller.job.base import Base, layer_of
-from controller.job.contract import Stage
-from controller.job.findings import Finding, some
+from controller.job import check_base, check_saved, check_tokenizer
+from controller.job.adapter import CONFIG, WEIGHTS, Adapter, LoraModule, make_adapter
+from controller.job.adapter_config import AdapterConfig, parse_config
+from controller.job.adapter_files import file_is_of_another_format, is_readable, left_behind
+from controller.job.architecture import core_of
+from controller.job.base import Base
+from controller.job.changes import Weighted
+from controller.job.contract import Use
+from controller.job.findings import Finding, RejectedError, shown, some
+from controller.job.fit import changes_of
 from controller.job.floats import FLOATS, all_finite
+from controller.job.patterns import PatternError
 from controller.job.reasons import Reason
 from controller.job.safetensors_header import Header, HeaderError, TensorInfo, read_header
 from controller.job.strict_json import read_object
+from controller.job.subject import Check, Subject
 
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
+MAX_CONFIG_BYTES = 4 << 20
+MAX_HEADER_BYTES = 16 << 20  # of a hundred thousand tensors
+BLOCK = 8 << 20
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is judged, and against what. Without a base, nothing that needs one is checked."""
+class Report:
+    """`findings` refuse the adapter, `notes` are what its owner should know. `adapter` is None if it is unreadable."""
 
-    adapter: Adapter
-    base: Base | None
-    max_lora_rank: int | None
-    stage: Stage
-
-
-Check = Callable[[Subject], Iterator[Finding]]
+    adapter: Adapter | None
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
 
 def check_adapter(
-    path: Path, base: Base | None, max_lora_rank: int | None = None, stage: Stage = Stage.EXPERIMENTAL
+    path: Path, base: Base | None, max_lora_rank: int | None = None, use: Use = Use.SERVE
 ) -> tuple[Adapter | None, tuple[Finding, ...]]:
     """The adapter in `path` and all that is wrong with it; None if it cannot even be read."""
+    report = examine(path, base, max_lora_rank, use)
+    return report.adapter, report.findings
+
+
+def examine(path: Path, base: Base | None, max_lora_rank: int | None = None, use: Use = Use.SERVE) -> Report:
+    """All that can be said of the adapter in `path`. Raises OSError if its files cannot be read."""
     findings = [*file_is_of_another_format(path)]
     header, config = _header(path / WEIGHTS), _config(path / CONFIG)
-    if isinstance(header, Finding):
-        findings.append(header)
-    if isinstance(config, list):
-        findings += config
+    findings += [header] if isinstance(header, Finding) else []
+    findings += config if isinstance(config, list) else []
     if isinstance(header, Finding) or isinstance(config, list):
-        return None, tuple(findings)
-    adapter = make_adapter(path, config, header)
-    subject = Subject(adapter, base, max_lora_rank, stage)
-    findings += [finding for check in CHECKS for finding in check(subject)]
-    return adapter, tuple(findings)
+        return Report(None, tuple(findings))
+    subject = Subject(make_adapter(path, config, header), base, max_lora_rank, use)
+    findings += [finding for check in CHECKS for finding in _carried_out(check, subject)]
+    tokenizer, notes = check_tokenizer.compare(subject)
+    notes = [*check_base.notes_of(subject), *notes]
+    if extra := left_behind(path):
+        notes.append(f"not part of an adapter, left behind: {some(extra)}")
+    findings = list(dict.fromkeys([*findings, *tokenizer]))
+    return Report(subject.adapter, tuple(findings or merge_refuses_it(subject)), tuple(notes))
 
 
-def file_is_of_another_format(path: Path) -> Iterator[Finding]:
-    """Pickles run code when they are loaded; links may lead anywhere."""
-    files = sorted(p for p in path.iterdir()) if path.is_dir() else []
-    if pickles := [p.name for p in files if p.suffix in PICKLES]:
+def _carried_out(check: Check, subject: Subject) -> Iterator[Finding]:
+    try:
+        yield from check(subject)
+    except PatternError as e:
+        yield Finding(Reason.INVALID_CONFIG, str(e))
+
+
+def feature_is_not_supported(s: Subject) -> Iterator[Finding]:
+    for feature in s.adapter.config.unsupported:
         yield Finding(
-            Reason.UNSUPPORTED_FORMAT,
-            f"{some(pickles)}: only safetensors is accepted; save it with safetensors",
+            Reason.NOT_SERVABLE_DYNAMICALLY, f"{feature}; vLLM cannot serve it dynamically, and it cannot be merged"
         )
-    for p in files:
-        if p.is_symlink() and not p.resolve().is_relative_to(path.resolve()):
-            yield Finding(Reason.UNSUPPORTED_FORMAT, f"{p.name} is a link that leads out of the adapter's directory")
 
 
-def feature_is_not_servable(s: Subject) -> Iterator[Finding]:
-    if s.adapter.config.unsupported:
-        why = "vLLM cannot serve it dynamically"
-        if s.stage is Stage.STABLE:
-            why += " as the reference, and merge does not support it yet"
-        yield Finding(Reason.NOT_SERVABLE_DYNAMICALLY, f"{'; '.join(s.adapter.config.unsupported)}: {why}")
+def feature_can_only_be_merged(s: Subject) -> Iterator[Finding]:
+    features = [*s.adapter.config.merge_only, *check_saved.merge_only(s)]
+    if features and s.use is not Use.MERGE:
+        yield Finding(Reason.NOT_SERVABLE_DYNAMICALLY, f"{'; '.join(features)}: {_INSTEAD[s.use]}")
 
 
-def tensor_is_no_lora_of_a_linear_layer(s: Subject) -> Iterator[Finding]:
-    if s.adapter.strays:
-        yield Finding(
-            Reason.NOT_SERVABLE_DYNAMICALLY,
-            f"{some(s.adapter.strays)}: neither lora_A nor lora_B of a linear layer",
-        )
+_INSTEAD = {
+    Use.SERVE: "vLLM cannot serve this dynamically; it can be merged: set stage: Stable",
+    Use.VALIDATE: "vLLM cannot serve this dynamically. It can be merged, but what a Stable release builds is still"
+    " compared with the live adapter: merge it with `adapterrelease build` or `adapterrelease merge`",
+}
 
 
 def dtype_is_not_a_float(s: Subject) -> Iterator[Finding]:
@@ -97,11 +101,12 @@ def dtype_is_not_a_float(s: Subject) -> Iterator[Finding]:
 
 
 def pair_is_incomplete(s: Subject) -> Iterator[Finding]:
-    if not s.adapter.modules:
+    modules = [*s.adapter.modules.values(), *s.adapter.embeddings.values()]
+    if not modules:
         yield Finding(Reason.INCOMPLETE_TENSORS, "there is no lora_A and no lora_B tensor")
     for letter, missing in (
-        ("A", [m.name for m in s.adapter.modules.values() if m.a is None]),
-        ("B", [m.name for m in s.adapter.modules.values() if m.b is None]),
+        ("A", [m.name for m in modules if m.a is None]),
+        ("B", [m.name for m in modules if m.b is None]),
     ):
         if missing:
             yield Finding(Reason.INCOMPLETE_TENSORS, f"lora_{letter} is missing for {some(missing)}")
@@ -109,10 +114,15 @@ def pair_is_incomplete(s: Subject) -> Iterator[Finding]:
 
 def targeted_module_has_no_tensors(s: Subject) -> Iterator[Finding]:
     """PEFT saves every module that it targets, so a module of the base without tensors was lost."""
-    config, modules = s.adapter.config, s.adapter.modules
-    if s.base is not None:
-        lost = [m for m in _linear_modules(s.base) if m not in modules and config.targets(m)]
-        if lost and modules:
+    config, modules = s.adapter.config, s.adapter.modules.keys() | s.adapter.embeddings.keys()
+    if s.architecture is not None and modules:
+        there = modules | {core_of(m) for m in modules}  # named otherwise is not lost
+        lost = [
+            m
+            for m in s.architecture.linear_modules()
+            if m not in modules and core_of(m) not in there and config.targets(m)
+        ]
+        if lost:
             yield Finding(Reason.INCOMPLETE_TENSORS, f"targeted, but without tensors: {some(lost)}")
     if modules and isinstance(config.target_modules, tuple):
         unused = [t for t in config.target_modules if not any(m == t or m.endswith(f".{t}") for m in modules)]
@@ -122,26 +132,29 @@ def targeted_module_has_no_tensors(s: Subject) -> Iterator[Finding]:
 
 def module_is_not_targeted(s: Subject) -> Iterator[Finding]:
     """vLLM would load it, PEFT would not: the two would not be the same model."""
-    extra = [m for m in s.adapter.modules if not s.adapter.config.targets(m)]
+    config, modules = s.adapter.config, [*s.adapter.modules, *s.adapter.embeddings]
+    extra = [m for m in modules if not config.targets(m) and not _is_tied_along(s, m)]
     if extra:
         yield Finding(Reason.INVALID_CONFIG, f"tensors for modules that the config does not target: {some(extra)}")
 
 
 def rank_differs_from_config(s: Subject) -> Iterator[Finding]:
-    wrong = [m.name for m in s.adapter.modules.values() if not _rank_is(m, s.adapter.config.rank_of(m.name))]
+    modules = {**s.adapter.modules, **s.adapter.embeddings}
+    wrong = [m.name for m in modules.values() if not _rank_is(m, s.adapter.config.rank_of(m.name))]
     if wrong:
-        m = s.adapter.modules[min(wrong)]
+        m = modules[min(wrong)]
         shapes = f"A {m.a.shape if m.a else None}, B {m.b.shape if m.b else None}"
         expected = s.adapter.config.rank_of(m.name)
         yield Finding(
             Reason.INVALID_CONFIG,
-            f"config says rank {expected} for {m.name}, tensors have {shapes} ({len(wrong)} such)",
+            f"config says rank {expected} for {some([m.name])}, tensors have {shapes} ({len(wrong)} such)",
         )
 
 
 def rank_is_too_high(s: Subject) -> Iterator[Finding]:
-    rank = max(s.adapter.rank, s.adapter.config.rank)
-    if s.max_lora_rank is not None and rank > s.max_lora_rank:
+    """vLLM compares every rank of the config, also one that no module has."""
+    rank = max(s.adapter.rank, s.adapter.config.rank, *s.adapter.config.rank_pattern.values())
+    if s.max_lora_rank is not None and s.use is not Use.MERGE and rank > s.max_lora_rank:
         yield Finding(
             Reason.RANK_TOO_HIGH,
             f"rank {rank} is over the server's --max-lora-rank {s.max_lora_rank}: raise it or train a lower rank",
@@ -149,52 +162,70 @@ def rank_is_too_high(s: Subject) -> Iterator[Finding]:
 
 
 def module_is_not_in_base(s: Subject) -> Iterator[Finding]:
-    if s.base is None:
+    if s.architecture is None:
         return
-    unknown = [m for m in s.adapter.modules if s.base.tensor(f"{m}.weight") is None]
-    layers = s.base.layers
-    beyond = [m for m in unknown if layers is not None and (layer_of(m) or 0) >= layers]
-    if beyond:
-        last = max(layer_of(m) or 0 for m in beyond)
-        yield Finding(
-            Reason.BASE_MISMATCH, f"layer {last} does not exist, the base has {layers} layers: {some(beyond)}"
-        )
-    if rest := sorted(set(unknown) - set(beyond)):
-        yield Finding(Reason.BASE_MISMATCH, f"the base has no module {some(rest)}: trained on another base?")
+    reasons: dict[str, list[str]] = {}
+    for m in [*s.adapter.modules, *s.adapter.embeddings]:
+        if s.architecture.weight_of(m) is None:
+            why = s.architecture.why_missing(m)
+            reasons.setdefault(why.replace(m, ""), []).append(m)
+    for modules in reasons.values():
+        first = min(modules)
+        more = f" ({some(modules)})" if len(modules) > 1 else ""
+        yield Finding(Reason.BASE_MISMATCH, f"{s.architecture.why_missing(first)}{more}")
 
 
 def shape_does_not_fit_base(s: Subject) -> Iterator[Finding]:
-    if s.base is None:
+    if s.architecture is None:
         return
-    wrong: dict[str, str] = {}
-    for m in s.adapter.modules.values():
-        weight = s.base.tensor(f"{m.name}.weight")
-        if weight is not None and not _fits(m, weight, s.adapter.config.fan_in_fan_out):
-            wrong[m.name] = f"A {m.a.shape if m.a else None} and B {m.b.shape if m.b else None} on {weight.shape}"
-    if wrong:
-        first = min(wrong)
+    transposed = s.adapter.config.fan_in_fan_out
+    weights = {m: w for m in s.adapter.modules if (w := s.architecture.weight_of(m)) is not None}
+    if other := [m for m, weight in weights.items() if len(weight.shape) != 2]:
+        yield Finding(
+            Reason.BASE_MISMATCH, f"{some(other)}: no linear layer, its weight is {weights[min(other)].shape}"
+        )
+    if not transposed and (stored := [m for m in weights if s.architecture.is_transposed(m)]):
+        yield Finding(
+            Reason.INVALID_CONFIG, f"{some(stored)}: the base stores it as (in, out), so fan_in_fan_out must be true"
+        )
+        return
+    linear = {m: w for m, w in weights.items() if m not in other}
+    if wrong := [m for m, weight in linear.items() if not _fits(s.adapter.modules[m], weight, transposed)]:
+        m = s.adapter.modules[min(wrong)]
+        shapes = f"A {m.a.shape if m.a else None} and B {m.b.shape if m.b else None} on {linear[m.name].shape}"
         yield Finding(
             Reason.BASE_MISMATCH,
-            f"{first}: {wrong[first]} does not fit ({len(wrong)} such): trained on another base"
-            f" ({s.adapter.config.base_model!r})?",
+            f"{some([m.name])}: {shapes}{', transposed by fan_in_fan_out,' * transposed} does not fit"
+            f" ({len(wrong)} such): trained on another base ({shown(s.adapter.config.base_model)})?",
         )
 
 
 def weight_is_not_finite(s: Subject) -> Iterator[Finding]:
     floats = [t for t in s.adapter.header.tensors.values() if t.dtype in FLOATS]
-    if bad := [t.name for t in floats if not all_finite(s.adapter.raw(t), t.dtype)]:
+    if bad := [t.name for t in floats if not _is_finite(s.adapter, t)]:
         yield Finding(Reason.NON_FINITE_WEIGHTS, f"NaN or infinite: {some(bad)}")
 
 
+def merge_refuses_it(s: Subject) -> Iterator[Finding]:
+    """The last word on what can be merged is the merge's own, which reads headers only."""
+    if s.base is not None and s.use is not Use.SERVE:
+        try:
+            changes_of(s.base, [Weighted(s.adapter)])
+        except RejectedError as e:
+            yield from e.findings
+
+
 CHECKS: tuple[Check, ...] = (
-    feature_is_not_servable,
-    tensor_is_no_lora_of_a_linear_layer,
+    feature_is_not_supported,
+    feature_can_only_be_merged,
+    *check_base.CHECKS,
     dtype_is_not_a_float,
     pair_is_incomplete,
     targeted_module_has_no_tensors,
     module_is_not_targeted,
     module_is_not_in_base,
     shape_does_not_fit_base,
+    *check_saved.CHECKS,
     rank_differs_from_config,
     rank_is_too_high,
     weight_is_not_finite,
@@ -202,31 +233,40 @@ CHECKS: tuple[Check, ...] = (
 
 
 def _header(path: Path) -> Header | Finding:
-    try:
-        return read_header(path)
-    except FileNotFoundError:
+    if not path.exists():
         return Finding(Reason.UNSUPPORTED_FORMAT, f"{path.name} is missing: only safetensors is accepted")
+    try:
+        if not is_readable(path):
+            raise HeaderError("not read, since it is no regular file in the adapter's directory")
+        if path.stat().st_size < 1024 and path.read_bytes().startswith(b"version https://git-lfs"):
+            raise HeaderError("a Git LFS pointer, not the file itself: git lfs pull")
+        return read_header(path, MAX_HEADER_BYTES)
     except (HeaderError, OSError) as e:
         return Finding(Reason.UNSUPPORTED_FORMAT, f"{path.name}: {e}")
 
 
 def _config(path: Path) -> AdapterConfig | list[Finding]:
+    if not path.exists():
+        return [Finding(Reason.INVALID_CONFIG, f"{path.name} is missing: the directory is no PEFT adapter")]
     try:
-        config, problems = parse_config(read_object(path, 1 << 20))
-    except FileNotFoundError:
-        problems, config = [f"{path.name} is missing: the directory is no PEFT adapter"], None
+        if not is_readable(path):
+            raise ValueError(f"{path.name}: not read, since it is no regular file in the adapter's directory")
+        config, problems = parse_config(read_object(path, MAX_CONFIG_BYTES))
     except (ValueError, OSError) as e:
         problems, config = [str(e)], None
     return config or [Finding(Reason.INVALID_CONFIG, p) for p in problems]
 
 
-def _linear_modules(base: Base) -> Iterator[str]:
-    """Modules with a matrix, without the layers that transformers does not build (multi-token prediction)."""
-    for info in base.tensors():
-        layer = layer_of(info.name)
-        beyond = base.layers is not None and layer is not None and layer >= base.layers
-        if info.name.endswith(".weight") and len(info.shape) == 2 and not beyond:
-            yield info.name.removesuffix(".weight")
+def _is_finite(adapter: Adapter, info: TensorInfo) -> bool:
+    """By blocks: a saved embedding may be as large as memory."""
+    raw = adapter.raw(info)
+    return all(all_finite(raw[start : start + BLOCK], info.dtype) for start in range(0, info.size, BLOCK))
+
+
+def _is_tied_along(s: Subject, module: str) -> bool:
+    """Whether PEFT adapts the output layer because it adapts the embedding that is tied to it."""
+    tied = s.architecture is not None and s.architecture.is_tied_output(module)
+    return tied and s.adapter.config.ensure_weight_tying
 
 
 def _rank_is(m: LoraModule, rank: int) -> bool:
@@ -235,8 +275,6 @@ def _rank_is(m: LoraModule, rank: int) -> bool:
 
 
 def _fits(m: LoraModule, weight: TensorInfo, transposed: bool) -> bool:
-    if len(weight.shape) != 2:
-        return False
     out, inner = reversed(weight.shape) if transposed else weight.shape
     a = m.a is None or (len(m.a.shape) == 2 and m.a.shape[1] == inner)
     return a and (m.b is None or (len(m.b.shape) == 2 and m.b.shape[0] == out))

@@ -24,6 +24,14 @@ class Stage(StrEnum):
     STABLE = "Stable"
 
 
+class Use(StrEnum):
+    """What an adapter has to be good for."""
+
+    SERVE = "Serve"  # vLLM loads it beside its base
+    MERGE = "Merge"  # it is merged, and no server ever loads it
+    VALIDATE = "Validate"  # it is merged, and the result is compared with the adapter as vLLM serves it
+
+
 class Scorer(StrEnum):
     EXACT_MATCH = "ExactMatch"
     CONTAINS = "Contains"
@@ -74,7 +82,11 @@ class AdapterSource(Document):
 
 
 class ImportContract(Document):
-    """Fetch, check and keep one adapter."""
+    """Fetch, check and keep one adapter.
+
+    What a Stable release is built from is still compared with the live adapter, so in a cluster every adapter must be
+    one that vLLM can serve; `stable_use` is Merge where there is no server.
+    """
 
     api_version: ApiVersion = API_VERSION
     kind: Literal["Import"] = "Import"
@@ -84,7 +96,12 @@ class ImportContract(Document):
     base: BaseReference
     max_lora_rank: int = Field(ge=1)
     stage: Stage = Stage.EXPERIMENTAL
+    stable_use: Literal[Use.MERGE, Use.VALIDATE] = Use.VALIDATE
     max_bytes: int = Field(16 << 30, ge=1)
+
+    @property
+    def use(self) -> Use:
+        return Use.SERVE if self.stage is Stage.EXPERIMENTAL else self.stable_use
 
 
 class AdapterInput(Document):

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from controller.errors import PermanentError
 from controller.job.reasons import Reason
+
+_LINE = 120
 
 
 @dataclass(frozen=True)
@@ -34,4 +37,21 @@ def some(names: Iterable[str], limit: int = 3) -> str:
     """The first few of `names` and how many there are besides, for a message."""
     every = sorted(names)
     more = f" and {len(every) - limit} more" if len(every) > limit else ""
-    return ", ".join(every[:limit]) + more
+    return ", ".join(_cut(name) for name in every[:limit]) + more
+
+
+def shown(value: Any) -> str:
+    """A value that somebody else wrote, for a message: as Python writes it, and short."""
+    if isinstance(value, str | bytes):
+        value = value[:_LINE]
+    elif isinstance(value, int) and value.bit_length() > 256:
+        return "a huge number"
+    elif isinstance(value, dict):
+        value = dict(list(value.items())[:8])
+    elif isinstance(value, list):
+        value = value[:8]
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LINE else f"{text[:_LINE]}..."

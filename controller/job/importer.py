@@ -6,15 +6,24 @@ Must not know how the adapter is served.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from controller.errors import PermanentError
 from controller.job.adapter import CONFIG, WEIGHTS, Adapter
+from controller.job.adapter_files import (
+    KNOWN,
+    MAX_OPTIONAL_BYTES,
+    OPTIONAL,
+    PICKLES,
+    REQUIRED,
+    file_is_of_another_format,
+)
 from controller.job.archive import extract, is_archive
 from controller.job.base import find_base, read_base
-from controller.job.check import PICKLES, check_adapter, file_is_of_another_format
+from controller.job.check import examine
 from controller.job.contract import ImportContract, Source
 from controller.job.download import Downloader
 from controller.job.findings import Finding, RejectedError, some
@@ -24,21 +33,7 @@ from controller.job.sources import downloader_for, resolve_inside
 from controller.job.store import Store, copy_file, digest_of, directory_digests, publish, remove_directory
 from controller.job.summary import ImportResult
 
-REQUIRED = (CONFIG, WEIGHTS)
-OPTIONAL = (
-    "README.md",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-)
-KNOWN = frozenset(REQUIRED + OPTIONAL)
-MAX_OPTIONAL_BYTES = 256 << 20
+log = logging.getLogger("adapterrelease.job")
 
 
 def run_import(contract: ImportContract, progress: Progress, downloader: Downloader | None = None) -> ImportResult:
@@ -126,10 +121,12 @@ def _digests(copy: Path, pinned: str | None, progress: Progress) -> Mapping[str,
 def _check(copy: Path, contract: ImportContract, progress: Progress) -> Adapter:
     progress.stage("check")
     base = read_base(find_base(contract.base.model, contract.base.revision))
-    adapter, findings = check_adapter(copy, base, contract.max_lora_rank, contract.stage)
-    if adapter is None or findings:
-        raise RejectedError(findings)
-    return adapter
+    report = examine(copy, base, contract.max_lora_rank, contract.use)
+    for note in report.notes:
+        log.info("note: %s", note)
+    if report.adapter is None or report.findings:
+        raise RejectedError(report.findings)
+    return report.adapter
 
 
 def _publish(

@@ -13,7 +13,7 @@ from controller.errors import PermanentError, TransientError
 from controller.job.adapter import Adapter
 from controller.job.base import Base
 from controller.job.check import check_adapter
-from controller.job.contract import AdapterInput, BuildContract, Stage
+from controller.job.contract import AdapterInput, BuildContract, Use
 from controller.job.findings import Finding, RejectedError, some
 from controller.job.merge import merged_size
 from controller.job.quantize import undividable
@@ -29,7 +29,7 @@ def readable_adapters(base: Base, inputs: Sequence[AdapterInput]) -> list[Adapte
     adapters: list[Adapter] = []
     findings: list[Finding] = []
     for one in inputs:
-        adapter, found = check_adapter(Path(one.path), base, None, Stage.STABLE)
+        adapter, found = check_adapter(Path(one.path), base, None, Use.MERGE)
         findings += [Finding(f.reason, f"{one.name}: {f.message}") for f in found]
         adapters += [adapter] if adapter is not None else []
     if findings:

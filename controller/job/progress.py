@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -24,7 +24,11 @@ log = logging.getLogger("adapterrelease.job")
 
 @dataclass(frozen=True)
 class State:
-    """`total` 0: not known. `bytes` counts what was read or written, `done` counts units."""
+    """`total` 0: not known. `bytes` counts what was read or written, `done` counts units.
+
+    `done` has what an earlier try left, `bytes` does not. `bytes_per_second` is the mean of the stage so far;
+    `seconds_left` is what that makes of the rest, None when not known.
+    """
 
     stage: str = "start"
     done: int = 0
@@ -32,6 +36,21 @@ class State:
     bytes: int = 0
     unit: str = "items"
     started_at: float = 0.0
+    now: float = 0.0
+
+    @property
+    def bytes_per_second(self) -> float:
+        return self.bytes / (self.now - self.started_at) if self.now > self.started_at else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        rate = self.bytes_per_second
+        return max(0, self.total - self.done) / rate if rate and self.total and self.unit == "bytes" else None
+
+    def __str__(self) -> str:
+        text = f"stage {self.stage}: {self.done} of {self.total or '?'} {self.unit}"
+        left = self.seconds_left
+        return text if left is None else f"{text}, {self.bytes_per_second / 1e6:.0f} MB/s, {left:.0f} s left"
 
 
 class Progress:
@@ -54,13 +73,18 @@ class Progress:
 
     def advance(self, n: int = 1) -> None:
         with self._lock:
-            s, now = self._state, self._clock()
-            more = n if s.unit == "bytes" else 0
-            self._state = State(s.stage, s.done + n, s.total, s.bytes + more, s.unit, s.started_at)
+            now = self._clock()
+            moved = n if self._state.unit == "bytes" else 0
+            self._state = state = replace(self._state, done=self._state.done + n, bytes=self._state.bytes + moved)
             due = now - self._logged >= self._log_every
             self._logged = now if due else self._logged
         if due:
-            log.info("stage %s: %d of %s %s", s.stage, s.done + n, s.total or "?", s.unit)
+            log.info("%s", replace(state, now=now))
+
+    def skip(self, n: int) -> None:
+        """`n` units were done by an earlier try: they say nothing about the speed."""
+        with self._lock:
+            self._state = replace(self._state, done=self._state.done + n)
 
     def finish(self) -> dict[str, float]:
         """Ends the last stage; seconds by stage."""
@@ -69,7 +93,7 @@ class Progress:
 
     def state(self) -> State:
         with self._lock:
-            return self._state
+            return replace(self._state, now=self._clock())
 
     def _end(self, now: float) -> None:
         if self._state.stage not in ("start", "done"):
@@ -87,6 +111,7 @@ class _Collector(Collector):
             ("done", "Units of the stage that are done.", s.done),
             ("total", "Units of the stage, 0 when not known.", s.total),
             ("bytes", "Bytes that the stage has read or written.", s.bytes),
+            ("bytes_per_second", "Bytes per second, the mean of the stage so far.", s.bytes_per_second),
             ("start_time_seconds", "When the stage began, in Unix time.", s.started_at),
         ):
             gauge = GaugeMetricFamily(f"adapterrelease_job_stage_{name}", text, labels=["stage", "unit"])
@@ -116,13 +141,20 @@ class ProgressServer:
         self._thread.join(5)
 
 
+def _document(s: State) -> dict[str, Any]:
+    document = {"stage": s.stage, "done": s.done, "total": s.total, "bytes": s.bytes, "unit": s.unit}
+    return document | {
+        "startedAt": s.started_at,
+        "bytesPerSecond": s.bytes_per_second,
+        "secondsLeft": s.seconds_left,
+    }
+
+
 def _handler(progress: Progress, registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/progress":
-                state = asdict(progress.state())
-                state["startedAt"] = state.pop("started_at")
-                self._answer(json.dumps(state).encode(), "application/json")
+                self._answer(json.dumps(_document(progress.state())).encode(), "application/json")
             elif self.path == "/metrics":
                 self._answer(generate_latest(registry), CONTENT_TYPE_LATEST)
             else:

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     INCOMPLETE_TENSORS = "IncompleteTensors"  # a lora_A or lora_B, or all tensors of a targeted module, are missing
     NON_FINITE_WEIGHTS = "NonFiniteWeights"  # NaN or infinity, in the adapter or after the merge
     RANK_TOO_HIGH = "RankTooHigh"  # over the server's --max-lora-rank
+    UNSUPPORTED_COMBINATION = "UnsupportedCombination"  # adapters that replace tensors cannot be summed
     NOT_SERVABLE_DYNAMICALLY = "NotServableDynamically"  # DoRA, bias, modules_to_save, embeddings, PiSSA
 
     # The source of an adapter, a suite or calibration data.

@@ -57,11 +57,13 @@ class Header:
     data_start: int
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, max_bytes: int = MAX_HEADER_BYTES) -> Header:
     """The header of the file at `path`. Raises HeaderError, or OSError when it cannot be read."""
     size = path.stat().st_size
     with path.open("rb") as f:
         length = header_length(f.read(8), size)
+        if length > max_bytes:
+            raise HeaderError(f"header of {length} bytes is longer than {max_bytes}")
         return parse_header(f.read(length), size)
 
 

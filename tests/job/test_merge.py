@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from controller.errors import PermanentError
-from controller.job import merge as engine
+from controller.job import layout
 from controller.job.base import Base, read_base, read_raw
 from controller.job.check import check_adapter
 from controller.job.floats import decode
@@ -149,8 +149,8 @@ def test_blocks_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.Mon
     path = tiny_models.base(tmp_path / "base")
     adapter = weighted(tiny_models.adapter(tmp_path / "a"), path)
     whole = merged(path, [adapter], tmp_path / "whole")
-    monkeypatch.setattr(engine, "BLOCK_BYTES", 7 * 64)  # seven rows of q_proj at a time
-    monkeypatch.setattr(engine, "BLOCK", 100)
+    monkeypatch.setattr(layout, "BLOCK_BYTES", 7 * 64)  # seven rows of q_proj at a time
+    monkeypatch.setattr(layout, "COPY_BYTES", 100)
     blocks = merged(path, [adapter], tmp_path / "blocks")
     assert all(raw(whole, n) == raw(blocks, n) for n in whole.location)
 
