@@ -25,7 +25,6 @@ from controller.job.contract import (
     Quantization,
     Release,
     Source,
-    Stage,
     Use,
 )
 from controller.job.importer import run_import
@@ -60,8 +59,7 @@ def build_release(
                 adapter=source,
                 base=reference,
                 max_lora_rank=max_lora_rank,
-                stage=Stage.STABLE,
-                stable_use=Use.MERGE,  # nothing here serves the adapter
+                use=Use.MERGE,  # nothing here serves the adapter
             ),
             progress,
         )
