@@ -183,7 +183,7 @@ def test_layers_beyond_the_config_are_no_loss(tmp_path: Path) -> None:
 def test_a_base_in_float8_can_be_served_but_not_merged_into(tmp_path: Path) -> None:
     base = odd_models.base_of(tmp_path / "base", LLAMA, "F8_E4M3")
     path = tiny_models.adapter(tmp_path / "adapter", LORA_Q, lora_config(target_modules=["q_proj"]))
-    assert [reasons(path, base, use=use) for use in Use] == [[], [Reason.INVALID_BASE], [Reason.INVALID_BASE]]
+    assert [reasons(path, base, use=use) for use in Use] == [[], [Reason.INVALID_BASE], []]
 
 
 def test_a_base_whose_shapes_are_packed_cannot_be_checked(tmp_path: Path) -> None:
