@@ -74,6 +74,20 @@ MUTATIONS = [
         "return False",
     ),
     Mutation(
+        1,
+        "an adapter that vLLM cannot serve is taken for one that it can",
+        "backends.py",
+        "if adapter is not None and not adapter.merge_only else None",
+        "if adapter is not None else None",
+    ),
+    Mutation(
+        2,
+        "without an adapter to compare with no minScore is asked for",
+        "checks.py",
+        'return f"there is no live adapter to compare with: {\'; \'.join(wanted)}" if wanted else ""',
+        'return ""',
+    ),
+    Mutation(
         2,
         "the verdict is not looked at",
         "pipeline.py",

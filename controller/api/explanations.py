@@ -16,7 +16,7 @@ CONDITIONS: Mapping[ConditionType, str] = {
     ConditionType.ADAPTER_IMPORTED: "The adapter of the spec was fetched, checked and copied into the store.",
     ConditionType.ADAPTER_LOADED: "The adapter answers on ready pods of the base.",
     ConditionType.ARTIFACT_BUILT: "The artifact for this spec is in the store.",
-    ConditionType.VALIDATED: "The artifact was compared with the live adapter and passed.",
+    ConditionType.VALIDATED: "The artifact was compared with the live adapter, or scored alone, and passed.",
     ConditionType.PROMOTED: "The artifact for this spec has the traffic, was watched, and stays.",
     ConditionType.PROGRESSING: "A step is under way; the message says until when. False is the usual end.",
     ConditionType.DEGRADED: "Something failed. What served before still serves.",
@@ -116,6 +116,16 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
             "rollout.rollbackWindow is over: the merged model serves, the adapter is no longer loaded.",
             "Nothing. A rollback still works; it loads the adapter first.",
         ),
+        Reason.NOT_SERVABLE_DYNAMICALLY: (
+            "vLLM cannot serve this adapter dynamically: it has DoRA, biases, saved modules, embeddings or trained "
+            "tokens, which only a merge takes in. The stage is Experimental, so what served before still serves.",
+            "Set stage: Stable, and minScore in each suite: "
+            "[straight to Stable](operating.md#straight-to-stable). Or train without them.",
+        ),
+        Reason.MERGED_ONLY: (
+            "vLLM cannot serve this adapter dynamically, and the stage is Stable: it is merged, and never loaded.",
+            "Nothing.",
+        ),
     },
     "Build": {
         Reason.NOT_REQUESTED: ("spec.stage is Experimental: nothing is merged.", "Set it to Stable to promote."),
@@ -129,6 +139,11 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
             "controller to read it: [the security model](operating.md#security-model). Then set the annotation "
             "adapterrelease.dev/retry.",
         ),
+        Reason.NOTHING_TO_COMPARE_WITH: (
+            "vLLM cannot serve this adapter, so there is no live adapter that its artifact could be compared with, and "
+            "the validation asks for a comparison. Nothing is built, since nothing could be proven.",
+            "Set minScore over 0 in each suite, and take benchmark.minSpeedup out.",
+        ),
         Reason.BUILD_DEADLINE_EXCEEDED: (
             "The build did not end within build.deadline.",
             "Is its pod scheduled? Else raise build.deadline; what was finished is not done again.",
@@ -141,7 +156,11 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
             "Read the log of its pods; the message has what Kubernetes says. " + _RETRY,
         ),
         Reason.VALIDATING: ("Adapter and artifact answer the suites and the benchmark.", "Wait."),
-        Reason.PASSED: ("The artifact is as good as its adapter, by the suites of the spec.", ""),
+        Reason.PASSED: (
+            "The artifact is as good as its adapter, by the suites of the spec; where vLLM cannot serve the adapter, "
+            "it reaches every minScore.",
+            "",
+        ),
         Reason.VALIDATION_FAILED: (
             "The artifact was judged worse than allowed, and is rejected. The message has the scores.",
             "Use a larger scheme, better calibration data, or method: None; or allow a larger drop.",
@@ -185,8 +204,10 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
             "Set stage: Stable, or remove spec.rollback, to go forward again.",
         ),
         Reason.NO_BACKEND_TO_ROLL_BACK_TO: (
-            "The new backend fails, and the old one does not answer either; the route stays where it is.",
-            "Bring the base's pods up; the controller goes on by itself.",
+            "The new backend fails, and the old one does not answer either, or there is none: the first artifact of an "
+            "adapter that vLLM cannot serve. The route stays where it is.",
+            "Bring the base's pods up; the controller goes on by itself. Where there is none, give the adapter a new "
+            "version.",
         ),
     },
 }

@@ -32,9 +32,9 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
         "Merge that adapter alone with weight 1, or train it as plain LoRA.",
     ),
     "NotServableDynamically": (
-        "vLLM cannot serve DoRA, biases, modules_to_save, embeddings or trained tokens without a merge, and a release "
-        "is still compared with its live adapter.",
-        "Train without them, or merge outside the cluster: `adapterrelease build`.",
+        "vLLM cannot serve it, and it cannot be merged either (PiSSA, repeated layers and others). On the command "
+        "line also what can only be merged.",
+        "Do what the message says, or train without it.",
     ),
     "DigestMismatch": (
         "The files are not the ones that were pinned or imported.",

@@ -36,12 +36,15 @@ class Reason(StrEnum):
     LOAD_DEADLINE_EXCEEDED = "LoadDeadlineExceeded"
     NO_READY_BASE_POD = "NoReadyBasePod"
     UNLOADED = "Unloaded"
+    NOT_SERVABLE_DYNAMICALLY = "NotServableDynamically"
+    MERGED_ONLY = "MergedOnly"
     # build
     NOT_REQUESTED = "NotRequested"
     BUILT = "Built"
     BUILDING = "Building"
     BUILD_FAILED = "BuildFailed"
     API_KEY_IN_PLAIN_TEXT = "ApiKeyInPlainText"
+    NOTHING_TO_COMPARE_WITH = "NothingToCompareWith"
     BUILD_DEADLINE_EXCEEDED = "BuildDeadlineExceeded"
     # start and validate
     STARTING = "Starting"

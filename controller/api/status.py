@@ -82,6 +82,7 @@ class HistoryEntry(Timed):
     reason: str = Field(description="Why: FirstLoad, AdapterUpdated, Promoted, RolledBack, RolledBackByUser.")
     version: str = Field("", description="Version of the adapter, as the spec named it then.")
     adapter_digest: str = Field("", description="The adapter's digest, also behind an artifact.")
+    merge_only: bool = Field(False, description="Artifacts: vLLM cannot serve the adapter in it dynamically.")
 
 
 class PodState(ApiModel):
@@ -102,6 +103,9 @@ class AdapterStatus(ApiModel):
     path: str = Field(description="Directory in the store, as vLLM sees it.")
     size_bytes: int = Field(0, description="Size of its files in bytes.")
     training_run: str = Field("", description="The run that trained it.")
+    merge_only: str = Field(
+        "", description="What of it vLLM cannot serve dynamically: it is merged only, and never loaded. Empty for most."
+    )
     pods: list[PodState] = Field(
         default_factory=list, description="The adapter on each base pod.", json_schema_extra=LIST_MAP_BY_NAME
     )
@@ -112,7 +116,7 @@ class SuiteScore(ApiModel):
 
     name: str = Field(description="Name of the suite.")
     samples: int = Field(description="Examples that were scored.")
-    adapter: str = Field(description="Score of the live adapter.")
+    adapter: str = Field(description="Score of the live adapter; empty: there is none.")
     artifact: str = Field(description="Score of the artifact.")
     agreement: str = Field("", description="Share of answers that are the same.")
 
@@ -127,6 +131,9 @@ class ArtifactStatus(Timed):
     digest: str = Field("", description="sha256 over its files, but for artifact.json and README.md.")
     size_bytes: int = Field(0, description="Size of its files in bytes.")
     adapter_digest: str = Field(description="The adapter in it.")
+    merge_only: bool = Field(
+        False, description="vLLM cannot serve that adapter dynamically: the artifact is judged by minScore alone."
+    )
     reused: bool = Field(False, description="It was there already: the same inputs are never built twice.")
     quantized: bool = Field(False, description="Its weights are quantized.")
     provenance: dict[str, str] = Field(

@@ -267,7 +267,11 @@ class Suite(ApiModel):
     max_quantized_score_drop: Share = Field(
         "0.01", description="Largest drop against the live adapter that passes, for a quantized artifact."
     )
-    min_score: Share | None = Field(None, description="The artifact's score must be at least this.")
+    min_score: Share | None = Field(
+        None,
+        description="The artifact's score must be at least this. Needed, and over 0, for an adapter that vLLM cannot "
+        "serve dynamically: there is no live adapter to compare with.",
+    )
     max_tokens: int = Field(64, ge=1, le=4096, description="Longest answer, in tokens.")
 
 

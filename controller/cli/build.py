@@ -57,7 +57,6 @@ def build(
     ] = None,
     samples: Annotated[int | None, typer.Option(help="With --calibration: how many samples are used.")] = None,
     sequence_length: Annotated[int | None, typer.Option(help="With --calibration: their tokens, at most.")] = None,
-    max_lora_rank: Annotated[int, typer.Option(help="The server's --max-lora-rank.")] = 512,
     sign_key: Annotated[
         Path | None, typer.Option(help="Sign the artifact: a private key in PEM.", exists=True, dir_okay=False)
     ] = None,
@@ -73,11 +72,11 @@ def build(
         out = out.resolve()
         with shown(Progress()) as progress:
             if release is not None:
-                result = build_release(release, base, out, volume or [], secret or [], max_lora_rank, progress)
+                result = build_release(release, base, out, volume or [], secret or [], progress)
             elif adapter is not None:
                 chosen = Chosen(method, scheme, group_size, calibration, samples, sequence_length)
                 asked = Asked(adapter, name, version, training_run, dtype, chosen)
-                result = build_adapter(asked, base, out, max_lora_rank, progress)
+                result = build_adapter(asked, base, out, progress)
         found = _verified(Path(result.path), result.artifact_id)
         if sign_key is not None:
             signed(Path(result.path), sign_key, signature_beside(Path(result.path)))

@@ -28,7 +28,6 @@ from controller.job.contract import (
     Quantization,
     Release,
     Source,
-    Stage,
     Use,
 )
 from controller.job.importer import run_import
@@ -79,13 +78,15 @@ class Asked:
     quantization: Chosen = Chosen()
 
 
+_ANY_RANK = 1 << 16  # a merge has no limit, and nothing here serves the adapter
+
+
 def build_release(
     path: Path,
     base: Path,
     out: Path,
     volumes: Sequence[str],
     secrets: Sequence[str],
-    max_lora_rank: int,
     progress: Progress,
 ) -> BuildResult:
     """Imports the adapters of the release in `path` into the store `out`, and builds its artifact there."""
@@ -95,7 +96,6 @@ def build_release(
         Release(namespace=release.metadata.namespace, name=release.metadata.name),
         BaseReference(model=str(base), name=release.spec.base_ref.name),
         out,
-        max_lora_rank,
         progress,
     )
     sources = [
@@ -114,7 +114,7 @@ def build_release(
     )
 
 
-def build_adapter(asked: Asked, base: Path, out: Path, max_lora_rank: int, progress: Progress) -> BuildResult:
+def build_adapter(asked: Asked, base: Path, out: Path, progress: Progress) -> BuildResult:
     """Imports the adapter into the store `out`, and builds its artifact there. Its version: by default its digest."""
     adapter, quantization = asked.adapter.resolve(), asked.quantization.contract()
     try:
@@ -131,7 +131,6 @@ def build_adapter(asked: Asked, base: Path, out: Path, max_lora_rank: int, progr
         Release(namespace="local", name=source.name),
         BaseReference(model=str(base.resolve()), name=_named_after(base.resolve())),
         out,
-        max_lora_rank,
         progress,
     )
     imported = here.imported(source)
@@ -147,7 +146,6 @@ class _Here:
     release: Release
     base: BaseReference
     store: Path
-    max_lora_rank: int
     progress: Progress
 
     def imported(self, source: AdapterSource) -> AdapterInput:
@@ -158,9 +156,8 @@ class _Here:
                 store=str(self.store),
                 adapter=source,
                 base=self.base,
-                max_lora_rank=self.max_lora_rank,
-                stage=Stage.STABLE,
-                stable_use=Use.MERGE,  # nothing here serves the adapter
+                max_lora_rank=_ANY_RANK,
+                use=Use.MERGE,
             ),
             self.progress,
         )

@@ -31,6 +31,7 @@ def verdict(result: EvaluateResult, max_score_drop: str) -> Judgement:
 
 def _for_domain(result: EvaluateResult) -> snapshot.EvaluateResult:
     timed = result.benchmark
+    reference = timed.reference if timed else None
     return snapshot.EvaluateResult(
         suites=tuple(
             snapshot.SuiteResult(
@@ -44,11 +45,11 @@ def _for_domain(result: EvaluateResult) -> snapshot.EvaluateResult:
             for s in result.suites
         ),
         speedup=timed.speedup if timed else None,
-        adapter_tokens_per_second=timed.reference.output_tokens_per_second if timed else None,
+        adapter_tokens_per_second=reference.output_tokens_per_second if reference else None,
         artifact_tokens_per_second=timed.candidate.output_tokens_per_second if timed else None,
-        adapter_latency_seconds=timed.reference.mean_latency_seconds if timed else None,
+        adapter_latency_seconds=reference.mean_latency_seconds if reference else None,
         artifact_latency_seconds=timed.candidate.mean_latency_seconds if timed else None,
-        benchmark_errors=timed.reference.errors + timed.candidate.errors if timed else 0,
+        benchmark_errors=sum(t.errors for t in (reference, timed.candidate) if t) if timed else 0,
     )
 
 
@@ -58,15 +59,21 @@ def report(result: EvaluateResult, judgement: Judgement, as_json: bool) -> str:
         document = json.loads(result.to_json())
         return json.dumps(document | {"verdict": str(judgement.verdict), "message": judgement.message})
     lines = [
-        f"{s.name}: reference {s.reference:.4f}, candidate {s.candidate:.4f}, same answer {s.agreement:.4f}"
+        f"{s.name}: reference {_share(s.reference)}, candidate {_share(s.candidate)}, same answer {_share(s.agreement)}"
         f" ({s.samples} samples, {s.errors} errors)"
         for s in result.suites
     ]
     if result.benchmark is not None:
-        lines += [_line("reference", result.benchmark.reference), _line("candidate", result.benchmark.candidate)]
+        if result.benchmark.reference is not None:
+            lines.append(_line("reference", result.benchmark.reference))
+        lines.append(_line("candidate", result.benchmark.candidate))
         speedup = result.benchmark.speedup
         lines.append(f"speedup: {speedup:.2f}" if speedup is not None else "speedup: not measured")
     return "\n".join([*lines, f"verdict: {judgement.verdict}: {judgement.message}"])
+
+
+def _share(value: float | None) -> str:
+    return "not asked" if value is None else f"{value:.4f}"
 
 
 def _line(name: str, t: Throughput) -> str:

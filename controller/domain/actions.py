@@ -30,7 +30,7 @@ class RemoveFinalizer(Action):
 class EnsureJob(Action):
     """Create Job and ConfigMap (its contract) if they are not there; never change them.
 
-    For a validation the Services NAME-adapter and NAME-preview are pointed at what it compares, first.
+    For a validation the Services NAME-adapter and NAME-preview are pointed at what it asks, first.
     """
 
     kind: JobKind

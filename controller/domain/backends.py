@@ -16,6 +16,19 @@ def artifact_backend(artifact_id: str) -> Backend:
     return Backend(kind=BackendKind.ARTIFACT, id=artifact_id)
 
 
+def imported_adapter(d: Draft) -> Backend | None:
+    """What was imported, as the base's pods would serve it; None: nothing was, or vLLM cannot serve it."""
+    adapter = d.status.adapter
+    return adapter_backend(adapter.digest) if adapter is not None and not adapter.merge_only else None
+
+
+def routed_artifact(seen: Snapshot) -> Backend | None:
+    """The artifact that the route selects, proven or not."""
+    selector = dict(seen.route.selector) if seen.route else {}
+    known = [artifact_backend(merged.artifact_id) for merged in seen.merged]
+    return next((b for b in known if seen.selector_for(b) == selector), None)
+
+
 def usable_pods(seen: Snapshot) -> list[PodFacts]:
     return [p for p in seen.base_pods if p.usable]
 
@@ -122,10 +135,12 @@ def _may_come_back(d: Draft, lost: str, asked: str) -> bool:
 
 
 def _asked_digest(d: Draft) -> str | None:
-    """The version that the spec asks for."""
+    """The version that the spec asks for; where vLLM cannot serve that, the last that it served: the way back."""
     if d.seen.release.spec.rollback is not None:
         pinned = pinned_revision(d)
-        return pinned.adapter_digest if pinned else _served_digest(d)
+        if pinned is None:
+            return _served_digest(d)
+        return _last_live_digest(d) if pinned.merge_only else pinned.adapter_digest
     if d.status.adapter is None:
         return None
     serving = d.status.serving
@@ -137,14 +152,22 @@ def _asked_digest(d: Draft) -> str | None:
         and can_answer(d.seen, serving.backend)
         and d.step in (Step.IDLE, Step.IMPORTING)
     )
-    return None if settled else d.status.adapter.digest
+    return None if settled else _newest_digest(d)
 
 
 def _served_digest(d: Draft) -> str | None:
     served = d.served
-    if served is None or served.kind is not BackendKind.ADAPTER:
-        return d.status.adapter.digest if d.status.adapter else None
-    return served.id
+    return served.id if served is not None and served.kind is BackendKind.ADAPTER else _newest_digest(d)
+
+
+def _newest_digest(d: Draft) -> str | None:
+    imported = imported_adapter(d)
+    return imported.id if imported is not None else _last_live_digest(d)
+
+
+def _last_live_digest(d: Draft) -> str | None:
+    known = [d.served, *(h.backend for h in d.status.history)]
+    return next((b.id for b in known if b is not None and b.kind is BackendKind.ADAPTER), None)
 
 
 def protected_digests(d: Draft) -> set[str]:

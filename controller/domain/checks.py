@@ -7,7 +7,7 @@ No verdict is not a pass: an error, an empty suite, a missing suite or NaN is ne
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -30,25 +30,55 @@ class Judgement:
 
 
 def judge(validation: Validation, quantized: bool, result: EvaluateResult | None) -> Judgement:
-    """The verdict on one artifact. Fail, where anything failed, outweighs Inconclusive."""
+    """The verdict on one artifact that was compared with the live adapter."""
     if result is None:
         return Judgement(Verdict.INCONCLUSIVE, "the validation gave no result")
-    if not validation.suites:  # the API server refuses this; somebody got around it
-        return Judgement(Verdict.INCONCLUSIVE, "the validation has no suite")
-    findings = [*_judge_suites(validation, quantized, result), *_judge_speed(validation, result)]
+
+    def one(suite: Suite, scored: SuiteResult) -> Judgement:
+        return _judge_suite(suite, quantized, scored)
+
+    return _of_all([*_judge_suites(validation, result, one), *_judge_speed(validation, result)])
+
+
+def judge_alone(validation: Validation, result: EvaluateResult) -> Judgement:
+    """The verdict on one artifact whose adapter vLLM cannot serve: every suite has to reach its minScore."""
+    if lacking := lacks_to_judge_alone(validation):
+        return Judgement(Verdict.INCONCLUSIVE, lacking)
+    return _of_all(list(_judge_suites(validation, result, _judge_suite_alone)))
+
+
+def lacks_to_judge_alone(validation: Validation) -> str:
+    """What the validation lacks where there is no live adapter to compare with, and what to do; "" for nothing.
+
+    A minScore of 0 is none: everything reaches it.
+    """
+    wanted = []
+    if lacking := [s.name for s in validation.suites if Decimal(s.min_score or 0) == 0]:
+        wanted.append(f"set minScore over 0 in each suite ({', '.join(lacking)})")
+    if Decimal(validation.benchmark.min_speedup) != 0:
+        wanted.append("take benchmark.minSpeedup out, since a speedup over the adapter cannot be measured")
+    return f"there is no live adapter to compare with: {'; '.join(wanted)}" if wanted else ""
+
+
+def _of_all(findings: Sequence[Judgement]) -> Judgement:
+    """Fail, where anything failed, outweighs Inconclusive."""
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
         if messages := [f.message for f in findings if f.verdict is verdict]:
             return Judgement(verdict, "; ".join(messages))
     return Judgement(Verdict.PASS, "; ".join(f.message for f in findings))
 
 
-def _judge_suites(validation: Validation, quantized: bool, result: EvaluateResult) -> Iterator[Judgement]:
+def _judge_suites(
+    validation: Validation, result: EvaluateResult, one: Callable[[Suite, SuiteResult], Judgement]
+) -> Iterator[Judgement]:
+    if not validation.suites:  # the API server refuses this; somebody got around it
+        yield Judgement(Verdict.INCONCLUSIVE, "the validation has no suite")
     scored = {s.name: s for s in result.suites}
     for suite in validation.suites:
         if suite.name not in scored:
             yield Judgement(Verdict.INCONCLUSIVE, f"suite {suite.name} was not scored")
         else:
-            yield _judge_suite(suite, quantized, scored[suite.name])
+            yield one(suite, scored[suite.name])
 
 
 def _judge_suite(suite: Suite, quantized: bool, scored: SuiteResult) -> Judgement:
@@ -56,14 +86,30 @@ def _judge_suite(suite: Suite, quantized: bool, scored: SuiteResult) -> Judgemen
     if scored.samples <= 0 or adapter is None or artifact is None:
         return Judgement(Verdict.INCONCLUSIVE, f"suite {suite.name} has no usable score")
     if scored.errors:
-        return Judgement(
-            Verdict.INCONCLUSIVE,
-            f"suite {suite.name}: {scored.errors} requests had no answer, so there is no score",
-        )
+        return _without_answers(suite, scored)
     allowed = Decimal(suite.max_quantized_score_drop if quantized else suite.max_score_drop)
     says = f"suite {suite.name}: adapter {adapter}, artifact {artifact}"
     if adapter - artifact > allowed:
         return Judgement(Verdict.FAIL, f"{says}: a drop of {adapter - artifact}, and {allowed} is allowed")
+    return _judge_score(suite, artifact, says)
+
+
+def _judge_suite_alone(suite: Suite, scored: SuiteResult) -> Judgement:
+    artifact = _score(scored.artifact)
+    if scored.samples <= 0 or artifact is None or suite.min_score is None:
+        return Judgement(Verdict.INCONCLUSIVE, f"suite {suite.name} has no usable score")
+    if scored.errors:
+        return _without_answers(suite, scored)
+    return _judge_score(suite, artifact, f"suite {suite.name}: artifact {artifact}, without an adapter to compare with")
+
+
+def _without_answers(suite: Suite, scored: SuiteResult) -> Judgement:
+    return Judgement(
+        Verdict.INCONCLUSIVE, f"suite {suite.name}: {scored.errors} requests had no answer, so there is no score"
+    )
+
+
+def _judge_score(suite: Suite, artifact: Decimal, says: str) -> Judgement:
     if suite.min_score is not None and artifact < Decimal(suite.min_score):
         return Judgement(Verdict.FAIL, f"{says}: below minScore {suite.min_score}")
     return Judgement(Verdict.PASS, says)
@@ -79,9 +125,9 @@ def _judge_speed(validation: Validation, result: EvaluateResult) -> Iterator[Jud
         yield Judgement(Verdict.FAIL, f"speedup {speedup} is below minSpeedup {wanted}")
 
 
-def _score(value: float) -> Decimal | None:
+def _score(value: float | None) -> Decimal | None:
     """A share, rounded to what the API can say (six digits); None for anything that is no share."""
-    if not math.isfinite(value) or not 0 <= value <= 1:
+    if value is None or not math.isfinite(value) or not 0 <= value <= 1:
         return None
     return round(Decimal(value), 6).normalize() + Decimal(0)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from controller.api.status import BackendKind, Step
 from controller.api.v1alpha1 import Stage
 from controller.domain.actions import DeleteMerged
-from controller.domain.backends import is_given_up, pinned_revision
+from controller.domain.backends import is_given_up, pinned_revision, routed_artifact
 from controller.domain.draft import Draft
 
 
@@ -24,6 +24,7 @@ def clean_up(d: Draft) -> None:
 def needed_artifacts(d: Draft) -> set[str]:
     """Ids of the artifacts whose Deployment has a reason to run."""
     backends = [d.served, d.rollout.target, d.rollout.origin, *(x.backend for x in d.rollout.draining)]
+    backends.append(routed_artifact(d.seen))  # a first switch that made way before it was proven
     pinned = pinned_revision(d)
     if pinned and not is_given_up(d, pinned.backend):
         backends.append(pinned.backend)

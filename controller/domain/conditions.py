@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controller.api.reasons import Reason
-from controller.api.status import Backend, BackendKind, Condition, ConditionType, Rejected, Step
+from controller.api.status import Backend, BackendKind, Condition, ConditionType, Rejected, Step, SuiteScore
 from controller.api.v1alpha1 import Stage
 from controller.domain.backends import (
-    adapter_backend,
     can_answer,
+    imported_adapter,
     is_given_up,
     name_is_taken,
     pinned_revision,
@@ -23,6 +23,7 @@ from controller.domain.backends import (
 from controller.domain.draft import Draft
 from controller.domain.inputs import build_attempt, build_inputs, import_inputs, validate_inputs
 from controller.domain.loading import lacks_slot
+from controller.domain.pipeline import unprovable
 from controller.domain.snapshot import SHORT, JobKind, Problem, hex_of
 from controller.domain.traffic import first_switch_is_late
 
@@ -138,6 +139,8 @@ def _rejected(rejected: Rejected) -> Report:
 
 
 def _loaded(d: Draft) -> Report:
+    if (report := _never_loaded(d)) is not None:
+        return report
     wanted = wanted_digest(d)
     if wanted is None:
         if d.status.adapter is None:
@@ -172,6 +175,22 @@ def _loaded(d: Draft) -> Report:
     return _says(True if proven else None, Reason.LOADING, says)
 
 
+def _never_loaded(d: Draft) -> Report | None:
+    """vLLM cannot serve what the spec asks for."""
+    spec, adapter, pinned = d.seen.release.spec, d.status.adapter, pinned_revision(d)
+    if pinned is not None and pinned.merge_only:
+        return _says(False, Reason.MERGED_ONLY, "vLLM cannot serve the adapter of that revision: it is merged only")
+    if spec.rollback is not None or adapter is None or not adapter.merge_only:
+        return None
+    if spec.stage is Stage.EXPERIMENTAL:
+        return _says(False, Reason.NOT_SERVABLE_DYNAMICALLY, _not_servable(adapter.merge_only))
+    return _says(False, Reason.MERGED_ONLY, f"{adapter.merge_only}: vLLM cannot serve this, so it is merged only")
+
+
+def _not_servable(what: str) -> str:
+    return f"{what}: vLLM cannot serve this dynamically; it can be merged: set stage: Stable"
+
+
 def _built(d: Draft) -> Report:
     artifact, base = d.status.artifact, d.seen.base
     if d.seen.release.spec.stage is Stage.EXPERIMENTAL:
@@ -187,8 +206,12 @@ def _built(d: Draft) -> Report:
     attempt = build_attempt(d.seen.release, base, d.status.adapter.digest)
     if rejected := d.rejection(Step.BUILDING, attempt):
         return _rejected(rejected)
+    if problem := unprovable(d):
+        return _says(False, problem.reason, problem.message)
     if d.step is Step.BUILDING:
         return _says(None, Reason.BUILDING, _of_job(d, JobKind.BUILD, attempt, "the build job runs"))
+    if imported_adapter(d) is None:
+        return _says(None, Reason.PENDING, "the build has not begun")
     return _says(None, Reason.PENDING, "waits for the adapter to be loaded")
 
 
@@ -202,16 +225,23 @@ def _validated(d: Draft) -> Report:
         return _rejected(rejected)
     current = artifact.validation_inputs == validate_inputs(d.seen.release, artifact)
     if artifact.verdict == "Pass" and (current or _serves_artifact(d)):
-        scores = "; ".join(f"{s.name}: adapter {s.adapter}, artifact {s.artifact}" for s in artifact.scores)
+        scores = "; ".join(_score(s) for s in artifact.scores)
         speed = f"; speedup {artifact.speedup}" if artifact.speedup else ""
         return _says(True, Reason.PASSED, scores + speed)
+    if problem := unprovable(d):
+        return _says(False, problem.reason, problem.message)
     if d.step is Step.STARTING:
         merged = d.seen.merged_for(artifact.id)
         return _says(None, Reason.STARTING, (merged.trouble if merged else "") or "the candidate starts")
     if d.step is Step.VALIDATING:
         inputs = validate_inputs(d.seen.release, artifact)
-        return _says(None, Reason.VALIDATING, _of_job(d, JobKind.VALIDATE, inputs, "adapter and artifact are compared"))
+        return _says(None, Reason.VALIDATING, _of_job(d, JobKind.VALIDATE, inputs, "the artifact is asked"))
     return _says(None, Reason.PENDING, "waits for the candidate")
+
+
+def _score(score: SuiteScore) -> str:
+    adapter = f"adapter {score.adapter}, " if score.adapter else ""
+    return f"{score.name}: {adapter}artifact {score.artifact}"
 
 
 def _serves_artifact(d: Draft) -> bool:
@@ -221,6 +251,8 @@ def _serves_artifact(d: Draft) -> bool:
 def _promoted(d: Draft) -> Report:
     if d.step is Step.OBSERVING:
         return _says(None, Reason.OBSERVING, "the merged model has the traffic and is watched")
+    if refused := _refused_stage(d):
+        return _rejected(refused)
     if d.seen.release.spec.rollback is not None or (
         d.seen.release.spec.stage is Stage.EXPERIMENTAL
         and any(h.backend.kind is BackendKind.ARTIFACT for h in d.status.history)
@@ -228,9 +260,8 @@ def _promoted(d: Draft) -> Report:
         return _says(False, Reason.ROLLED_BACK_BY_USER, "the spec asks for an earlier backend")
     if d.seen.release.spec.stage is Stage.EXPERIMENTAL:
         return _says(False, Reason.NOT_REQUESTED, "stage is Experimental: the adapter is served by the base's pods")
-    if _last_failure(d) is not None and not _current_artifact_serves(d):
-        failure = _last_failure(d)
-        return _rejected(failure) if failure else _says(False, Reason.PENDING, "")
+    if (failure := _last_failure(d)) is not None and d.step is not Step.ROLLING_BACK:
+        return _rejected(failure)
     if _current_artifact_serves(d) and d.step is not Step.ROLLING_BACK:
         return _says(True, Reason.PROMOTED, f"{d.status.artifact.name if d.status.artifact else ''} serves")
     return _says(False, Reason.PENDING, f"step {d.step}")
@@ -252,19 +283,36 @@ def _last_failure(d: Draft) -> Rejected | None:
         return None
     if rejected := d.rejection(Step.IMPORTING, import_inputs(d.seen.release, base)):
         return rejected
-    if rejected := _rejected_wish(d):
+    if rejected := _refused_stage(d) or _rejected_wish(d):
         return rejected
     if adapter is None or d.seen.release.spec.stage is Stage.EXPERIMENTAL:
         return None
     if artifact is not None and artifact.inputs == build_inputs(d.seen.release, base, adapter.digest):
         return d.backend_rejection(artifact.id)
-    return d.rejection(Step.BUILDING, build_attempt(d.seen.release, base, adapter.digest))
+    if rejected := d.rejection(Step.BUILDING, build_attempt(d.seen.release, base, adapter.digest)):
+        return rejected
+    return _as_rejected(Step.BUILDING, unprovable(d))
+
+
+def _refused_stage(d: Draft) -> Rejected | None:
+    """The stage is Experimental, and vLLM cannot serve what was imported for this spec."""
+    base, adapter, spec = d.seen.base, d.status.adapter, d.seen.release.spec
+    if spec.stage is not Stage.EXPERIMENTAL or spec.rollback is not None or base is None or adapter is None:
+        return None
+    if not adapter.merge_only or adapter.inputs != import_inputs(d.seen.release, base):
+        return None
+    return _as_rejected(Step.LOADING, Problem(Reason.NOT_SERVABLE_DYNAMICALLY, _not_servable(adapter.merge_only)))
+
+
+def _as_rejected(step: Step, problem: Problem | None) -> Rejected | None:
+    """It follows from the spec, so there is nothing to remember."""
+    return Rejected(inputs="", step=step, reason=problem.reason, message=problem.message) if problem else None
 
 
 def _rejected_wish(d: Draft) -> Rejected | None:
     """The revision, or the version, that the spec asks for was tried and given up."""
-    pinned, adapter = pinned_revision(d), d.status.adapter
-    asked = pinned.backend if pinned else adapter_backend(adapter.digest) if adapter else None
+    pinned = pinned_revision(d)
+    asked = pinned.backend if pinned else imported_adapter(d)
     if asked is None or asked == d.served or not is_given_up(d, asked):
         return None
     return d.backend_rejection(asked.id)
@@ -287,7 +335,15 @@ def _degraded(d: Draft) -> Report:
                 f"{d.rollout.reason}: going back, but {_name(target)} does not answer yet; the route stays where it is",
             )
         return _says(True, Reason.ROLLING_BACK, f"{d.rollout.reason}: going back")
-    if failure := _last_failure(d):
+    failure = _last_failure(d)
+    if failure and d.served is not None and failure.id == d.served.id:
+        return _says(
+            True,
+            Reason.NO_BACKEND_TO_ROLL_BACK_TO,
+            f"{failure.reason}: {failure.message}. Nothing else is known that could serve, so the route stays where it "
+            "is. Give the adapter a new version; " + RETRY_HINT[0].lower() + RETRY_HINT[1:],
+        )
+    if failure:
         reason = Reason.ROLLED_BACK if failure.step in (Step.OBSERVING, Step.SWITCHING, Step.IDLE) else failure.reason
         return _says(
             True,
@@ -340,14 +396,15 @@ def _name(backend: Backend) -> str:
 
 def _has_arrived(d: Draft, served: Backend) -> bool:
     """Does what serves match the spec?"""
-    spec, adapter, base = d.seen.release.spec, d.status.adapter, d.seen.base
+    spec, imported, base = d.seen.release.spec, d.status.adapter, d.seen.base
     if spec.rollback is not None:
         pinned = pinned_revision(d)
         return pinned is not None and served == pinned.backend
     if spec.stage is Stage.STABLE:
         return _current_artifact_serves(d)
-    imported = adapter is not None and base is not None and adapter.inputs == import_inputs(d.seen.release, base)
-    return imported and adapter is not None and served == adapter_backend(adapter.digest)
+    if imported is None or base is None or imported.inputs != import_inputs(d.seen.release, base):
+        return False
+    return served == imported_adapter(d)
 
 
 def _ready(d: Draft, reports: dict[ConditionType, Report]) -> Report:
@@ -358,8 +415,10 @@ def _ready(d: Draft, reports: dict[ConditionType, Report]) -> Report:
     if d.served is None:
         loaded = reports[ConditionType.ADAPTER_LOADED]
         for report in (reports[ConditionType.ADAPTER_IMPORTED], loaded):
-            if report.status == "False":
+            if report.status == "False" and report.reason != Reason.MERGED_ONLY:
                 return report
+        if (failure := _last_failure(d)) is not None:
+            return _rejected(failure)
         if late := _late_first_switch(d):
             return _says(False, late.reason, late.message)
         return _says(False, Reason.PENDING, f"nothing serves yet; step {d.step}")

@@ -138,6 +138,7 @@ class Draft:
             reason=reason,
             version=self._version_of(backend),
             adapter_digest=self._adapter_digest_of(backend),
+            merge_only=self._is_merge_only(backend),
         )
         self.update(
             serving=Serving(backend=backend, revision=entry.revision, since=self.now, settle_at=settle_at),
@@ -156,6 +157,11 @@ class Draft:
         if self.status.artifact and self.status.artifact.id == backend.id:
             return self.status.artifact.adapter_digest
         return next((h.adapter_digest for h in self.status.history if h.backend == backend), "")
+
+    def _is_merge_only(self, backend: Backend) -> bool:
+        if self.status.artifact and self.status.artifact.id == backend.id:
+            return self.status.artifact.merge_only
+        return any(h.merge_only for h in self.status.history if h.backend == backend)
 
     def _version_of(self, backend: Backend) -> str:
         digest = self._adapter_digest_of(backend)

@@ -53,10 +53,12 @@ def validate_inputs(release: AdapterRelease, artifact: ArtifactStatus) -> str:
     """With the release: what is measured is its own adapter and candidate, whoever else has the same artifact.
 
     With the digest: an artifact that was deleted and built again has its id, and may have other files.
+    With what it is judged by, where that is not the live adapter.
     """
     validation = release.spec.validation
     wire = validation.to_wire() if validation else {}
-    return key_of("validate", release.metadata.uid, wire, artifact.id, artifact.digest, _retry(release))
+    alone = ["alone"] if artifact.merge_only else []
+    return key_of("validate", release.metadata.uid, wire, artifact.id, artifact.digest, _retry(release), *alone)
 
 
 def spec_inputs(release: AdapterRelease) -> str:

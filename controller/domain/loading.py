@@ -52,7 +52,7 @@ def keep_loaded(d: Draft) -> None:
         elif pod.usable and pod.adapters is not None:
             _advance_pod(d, pod, _digest_for(d, pod, wanted))
         states.append(_state_of(d, pod, wanted))
-    if d.status.adapter is not None:
+    if d.status.adapter is not None and not d.status.adapter.merge_only:
         d.update(adapter=d.status.adapter.model_copy(update={"pods": states}))
 
 

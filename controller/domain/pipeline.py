@@ -23,15 +23,15 @@ from controller.api.types import parse_duration
 from controller.api.v1alpha1 import Build, QuantizationMethod, Stage, Validation
 from controller.domain.actions import EnsureJob, JobKind
 from controller.domain.backends import (
-    adapter_backend,
     artifact_backend,
     can_take_over,
+    imported_adapter,
     is_given_up,
     name_is_taken,
     pinned_revision,
     proven_pods,
 )
-from controller.domain.checks import Verdict, judge
+from controller.domain.checks import Verdict, judge, judge_alone, lacks_to_judge_alone
 from controller.domain.draft import Draft
 from controller.domain.inputs import build_attempt, build_inputs, import_inputs, validate_inputs
 from controller.domain.snapshot import (
@@ -84,12 +84,17 @@ def _pinned(d: Draft, revision: HistoryEntry | None) -> None:
 
 
 def _experimental(d: Draft, base: BaseFacts) -> None:
+    adapter = imported_adapter(d)
     back_from_artifact = d.served is not None and d.served.kind is BackendKind.ARTIFACT
-    if back_from_artifact and d.status.adapter is not None:  # going back must not wait for an import
-        bring_up(d, adapter_backend(d.status.adapter.digest), Reason.ROLLED_BACK_BY_USER)
+    if back_from_artifact and adapter is not None:  # going back must not wait for an import
+        bring_up(d, adapter, Reason.ROLLED_BACK_BY_USER)
         return
-    if _import(d, base) is not False and d.status.adapter is not None:
-        bring_up(d, adapter_backend(d.status.adapter.digest), _reason_to_load(d))
+    if _import(d, base) is False or d.status.adapter is None:
+        return
+    if (adapter := imported_adapter(d)) is not None:
+        bring_up(d, adapter, _reason_to_load(d))
+    elif d.step not in (Step.SWITCHING, Step.OBSERVING):  # vLLM cannot serve it: what serves goes on serving
+        d.rest()
 
 
 def _reason_to_load(d: Draft) -> Reason:
@@ -102,19 +107,18 @@ def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validati
         return
     if not _import(d, base) or d.status.adapter is None:
         return
-    adapter = adapter_backend(d.status.adapter.digest)
-    artifact = d.status.artifact
-    inputs = build_inputs(d.seen.release, base, adapter.id)
+    adapter, artifact = imported_adapter(d), d.status.artifact
+    inputs = build_inputs(d.seen.release, base, d.status.adapter.digest)
     built = artifact is not None and artifact.inputs == inputs
     if built and artifact is not None and d.served == artifact_backend(artifact.id):
         d.rest()
         return
-    attempt = build_attempt(d.seen.release, base, adapter.id)
+    attempt = build_attempt(d.seen.release, base, d.status.adapter.digest)
     stopped = d.backend_rejection(artifact.id) if artifact and built else d.rejection(Step.BUILDING, attempt)
-    if stopped:
+    if stopped or unprovable(d):
         _stay_with_what_serves(d, adapter)
         return
-    if not _adapter_is_live(d, adapter):
+    if adapter is not None and not _adapter_is_live(d, adapter):
         return
     if not built and base.api_key_is_plain:  # before hours of building: nobody could judge the artifact
         d.reject(Step.BUILDING, attempt, Reason.API_KEY_IN_PLAIN_TEXT, _PLAIN_KEY.format(base.name))
@@ -122,11 +126,20 @@ def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validati
     elif not built:
         _build(d, build, inputs, attempt)
     elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation):
-        begin_switch(d, artifact_backend(artifact.id), Reason.PROMOTED)
+        _switch_to(d, artifact_backend(artifact.id), Reason.PROMOTED)
 
 
-def _stay_with_what_serves(d: Draft, adapter: Backend) -> None:
-    if d.served is None or d.served.kind is BackendKind.ADAPTER:
+def unprovable(d: Draft) -> Problem | None:
+    """Why nothing can be proven of what would be built. Said before hours of building; no verdict is no pass."""
+    validation, adapter = d.seen.release.spec.validation, d.status.adapter
+    if validation is None or adapter is None or not adapter.merge_only:
+        return None
+    lacking = lacks_to_judge_alone(validation)
+    return Problem(Reason.NOTHING_TO_COMPARE_WITH, f"{adapter.merge_only}: {lacking}") if lacking else None
+
+
+def _stay_with_what_serves(d: Draft, adapter: Backend | None) -> None:
+    if adapter is not None and (d.served is None or d.served.kind is BackendKind.ADAPTER):
         bring_up(d, adapter, _reason_to_load(d))
     else:
         d.rest()
@@ -155,8 +168,7 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
         d.rest()
         return
     if can_take_over(d.seen, backend, d.served):
-        if (d.step, d.rollout.target) != (Step.SWITCHING, backend):  # else a late first switch goes on
-            begin_switch(d, backend, reason)
+        _switch_to(d, backend, reason)
     elif backend.kind is BackendKind.ADAPTER:
         _wait(d, Step.LOADING, LOAD_DEADLINE, backend.id)
     else:
@@ -164,6 +176,11 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
         _wait(d, Step.STARTING, limit, backend.id)
         if d.seen.base is not None:
             ensure_merged(d, backend.id, d.seen.base.artifact_path(backend.id))
+
+
+def _switch_to(d: Draft, backend: Backend, reason: Reason) -> None:
+    if (d.step, d.rollout.target) != (Step.SWITCHING, backend):  # else a late first switch goes on
+        begin_switch(d, backend, reason)
 
 
 def _wait(d: Draft, step: Step, limit: timedelta, inputs: str) -> bool:
@@ -235,6 +252,7 @@ def _imported(d: Draft, inputs: str, result: ImportResult) -> AdapterStatus:
         path=result.path,
         size_bytes=result.size_bytes,
         training_run=adapter.training_run or "",
+        merge_only=result.merge_only,
     )
 
 
@@ -260,10 +278,10 @@ def _build(d: Draft, build: Build, inputs: str, attempt: str) -> None:
 
 
 def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> ArtifactStatus:
-    known = d.status.artifact
+    known, merge_only = d.status.artifact, d.status.adapter is not None and bool(d.status.adapter.merge_only)
     if known is not None and (known.id, known.digest) == (result.artifact_id, result.digest):
         made = {"inputs": inputs, "name": result.name, "path": result.path, "reused": result.reused}
-        return known.model_copy(update=made)  # with what was measured of these very files
+        return known.model_copy(update=made | {"merge_only": merge_only})  # with what was measured of these very files
     return ArtifactStatus(
         id=result.artifact_id,
         inputs=inputs,
@@ -272,6 +290,7 @@ def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> Artifact
         digest=result.digest,
         size_bytes=result.size_bytes,
         adapter_digest=d.status.adapter.digest if d.status.adapter else "",
+        merge_only=merge_only,
         reused=result.reused,
         quantized=build.quantization.method is not QuantizationMethod.NONE,
         provenance=dict(result.provenance),
@@ -332,7 +351,10 @@ def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation) -> boo
 
 
 def _conclude(d: Draft, artifact: ArtifactStatus, validation: Validation, inputs: str, result: EvaluateResult) -> None:
-    judgement = judge(validation, artifact.quantized, result)
+    if artifact.merge_only:
+        judgement = judge_alone(validation, result)
+    else:
+        judgement = judge(validation, artifact.quantized, result)
     d.update(artifact=_with_scores(artifact, inputs, judgement.verdict, result))
     if judgement.verdict is Verdict.FAIL:
         d.reject_backend(Step.VALIDATING, artifact.id, Reason.VALIDATION_FAILED, judgement.message)

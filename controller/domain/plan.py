@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from controller.api.reasons import Reason
 from controller.api.status import AdapterReleaseStatus, Condition, Step
 from controller.api.v1alpha1 import FINALIZER
 from controller.domain.actions import Action, AddFinalizer, RemoveFinalizer, RemoveLabel
@@ -123,6 +124,7 @@ def _worth_an_event(condition: Condition) -> bool:
 
 
 def _severity(condition: Condition) -> str:
-    if condition.type == "Degraded" or (condition.type in _WARNINGS and condition.status == "False"):
+    failed = condition.status == "False" and condition.reason != Reason.MERGED_ONLY
+    if condition.type == "Degraded" or (condition.type in _WARNINGS and failed):
         return "Warning"
     return "Normal"

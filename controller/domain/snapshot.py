@@ -115,6 +115,7 @@ class ImportResult:
     path: str
     rank: int = 0
     size_bytes: int = 0
+    merge_only: str = ""  # what vLLM cannot serve dynamically
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,13 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """Scores are shares of right answers, 0 to 1; errors are requests without an answer."""
+    """Scores are shares of right answers, 0 to 1; errors are requests without an answer. No adapter: none was asked."""
 
     name: str
     samples: int
-    adapter: float
+    adapter: float | None
     artifact: float
-    agreement: float = 0.0
+    agreement: float | None = 0.0
     errors: int = 0
 
 

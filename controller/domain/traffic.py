@@ -15,7 +15,15 @@ from controller.api.status import Backend, BackendKind, Counters, Draining, Samp
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import NoDataOutcome, Observe
 from controller.domain.actions import EnsureMerged, SwitchRoute
-from controller.domain.backends import adapter_backend, can_answer, can_take_over, pods_of, refuses, usable_pods
+from controller.domain.backends import (
+    can_answer,
+    can_take_over,
+    imported_adapter,
+    pods_of,
+    refuses,
+    routed_artifact,
+    usable_pods,
+)
 from controller.domain.checks import Reading, read_sample
 from controller.domain.draft import Draft
 from controller.domain.loading import UNROUTE_DELAY
@@ -121,8 +129,22 @@ def _switch(d: Draft) -> None:
             _remember_update(d, target, message, expired)
         _give_up_on(d, target, Reason.SWITCH_NOT_PROVEN, message)
     else:
-        point_route_at(d, target)
+        if _may_leave(d, target):
+            point_route_at(d, target)
         _wake_at_deadline(d)
+
+
+def _may_leave(d: Draft, target: Backend) -> bool:
+    """Where nothing was proven yet, the route may reach an artifact whose first switch made way to this one. It has
+    requests too: that it stays for its delay is written down before the route moves."""
+    left = routed_artifact(d.seen)
+    if d.served is not None or left is None or left == target:
+        return True
+    stays = d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay)
+    if any(x.backend == left and x.until >= stays for x in d.seen.release.status.rollout.draining):
+        return True
+    _drain(d, left, stays + SWITCH_DEADLINE)
+    return False
 
 
 def first_switch_is_late(d: Draft) -> bool:
@@ -141,20 +163,20 @@ def _remember_update(d: Draft, target: Backend, message: str, expired: bool) -> 
 
 
 def _give_up_on(d: Draft, bad: Backend, reason: Reason, message: str) -> None:
-    """Decide to go back; the bad artifact is remembered."""
+    """Decide to go back; the bad artifact is remembered. Without anything to go back to the route stays where it is."""
     if bad.kind is BackendKind.ARTIFACT:
         moving = d.step in (Step.SWITCHING, Step.OBSERVING)  # else a newer one may be in the making meanwhile
         d.reject_backend(d.step if moving else Step.IDLE, bad.id, reason, message)
     back = way_back(d, bad)
     if back is not None:
         d.begin(Step.ROLLING_BACK, ROLLBACK_DEADLINE, reason=reason, target=back, origin=bad)
+    else:
+        d.rest()
 
 
 def way_back(d: Draft, bad: Backend) -> Backend | None:
     """The first backend that would answer now, else the one that most likely will soon."""
-    known = [d.rollout.origin, d.served]
-    if d.status.adapter is not None:
-        known.append(adapter_backend(d.status.adapter.digest))
+    known = [d.rollout.origin, d.served, imported_adapter(d)]
     known += [h.backend for h in d.status.history]
     candidates = [b for b in known if b is not None and b != bad and not _is_rejected(d, b)]
     for backend in candidates:
@@ -293,7 +315,8 @@ def _watch_what_serves(d: Draft) -> None:
         return
     if served.kind is BackendKind.ADAPTER:
         return
-    if not usable_pods(d.seen):  # there is nowhere to go back to (a base that was scaled to zero)
+    nowhere = not usable_pods(d.seen) or way_back(d, served) is None  # a base at zero; an adapter that is only merged
+    if nowhere:
         if d.seen.base is not None:
             ensure_merged(d, served.id, d.seen.root_for(served))
         return

@@ -7,7 +7,7 @@ reaches the answers of other models through the KV cache. Must not know where th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +37,15 @@ BLOCK = 8 << 20
 
 @dataclass(frozen=True)
 class Report:
-    """`findings` refuse the adapter, `notes` are what its owner should know. `adapter` is None if it is unreadable."""
+    """`findings` refuse the adapter, `notes` are what its owner should know. `adapter` is None if it is unreadable.
+
+    `merge_only` says what vLLM cannot serve dynamically, and a merge can take in.
+    """
 
     adapter: Adapter | None
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
+    merge_only: tuple[str, ...] = ()
 
 
 def check_adapter(
@@ -61,6 +65,9 @@ def examine(path: Path, base: Base | None, max_lora_rank: int | None = None, use
     if isinstance(header, Finding) or isinstance(config, list):
         return Report(None, tuple(findings))
     subject = Subject(make_adapter(path, config, header), base, max_lora_rank, use)
+    merge_only = _merge_only(subject)
+    if use is Use.EITHER:
+        subject = replace(subject, use=Use.MERGE if merge_only else Use.SERVE)
     findings += [finding for check in CHECKS for finding in _carried_out(check, subject)]
     tokenizer, notes = check_tokenizer.compare(subject)
     notes = [*check_base.notes_of(subject), *notes]
@@ -68,7 +75,7 @@ def examine(path: Path, base: Base | None, max_lora_rank: int | None = None, use
         notes.append(f"not part of an adapter, left behind: {some(extra)}")
     findings = list(dict.fromkeys([*findings, *tokenizer]))
     findings = findings or [*_carried_out(merge_refuses_it, subject)]
-    return Report(subject.adapter, tuple(findings), tuple(notes))
+    return Report(subject.adapter, tuple(findings), tuple(notes), merge_only)
 
 
 def _carried_out(check: Check, subject: Subject) -> Iterator[Finding]:
@@ -86,16 +93,16 @@ def feature_is_not_supported(s: Subject) -> Iterator[Finding]:
 
 
 def feature_can_only_be_merged(s: Subject) -> Iterator[Finding]:
-    features = [*s.adapter.config.merge_only, *check_saved.merge_only(s)]
-    if features and s.use is not Use.MERGE:
-        yield Finding(Reason.NOT_SERVABLE_DYNAMICALLY, f"{'; '.join(features)}: {_INSTEAD[s.use]}")
+    features = _merge_only(s)
+    if features and s.use is Use.SERVE:
+        yield Finding(
+            Reason.NOT_SERVABLE_DYNAMICALLY,
+            f"{'; '.join(features)}: vLLM cannot serve this dynamically; it can be merged: set stage: Stable",
+        )
 
 
-_INSTEAD = {
-    Use.SERVE: "vLLM cannot serve this dynamically; it can be merged: set stage: Stable",
-    Use.VALIDATE: "vLLM cannot serve this dynamically. It can be merged, but what a Stable release builds is still"
-    " compared with the live adapter: merge it with `adapterrelease build` or `adapterrelease merge`",
-}
+def _merge_only(s: Subject) -> tuple[str, ...]:
+    return (*s.adapter.config.merge_only, *check_saved.merge_only(s))
 
 
 def dtype_is_not_a_float(s: Subject) -> Iterator[Finding]:
@@ -158,7 +165,7 @@ def rank_differs_from_config(s: Subject) -> Iterator[Finding]:
 def rank_is_too_high(s: Subject) -> Iterator[Finding]:
     """vLLM compares every rank of the config, also one that no module has."""
     rank = max(s.adapter.rank, s.adapter.config.rank, *s.adapter.config.rank_pattern.values())
-    if s.max_lora_rank is not None and s.use is not Use.MERGE and rank > s.max_lora_rank:
+    if s.max_lora_rank is not None and s.use is Use.SERVE and rank > s.max_lora_rank:
         yield Finding(
             Reason.RANK_TOO_HIGH,
             f"rank {rank} is over the server's --max-lora-rank {s.max_lora_rank}: raise it or train a lower rank",
@@ -215,7 +222,7 @@ def weight_is_not_finite(s: Subject) -> Iterator[Finding]:
 
 def merge_refuses_it(s: Subject) -> Iterator[Finding]:
     """The last word on what can be merged is the merge's own, which reads headers only."""
-    if s.base is not None and s.use is not Use.SERVE:
+    if s.base is not None and s.use is Use.MERGE:
         try:
             changes_of(s.base, [Weighted(s.adapter)])
         except RejectedError as e:

@@ -31,7 +31,7 @@ class Use(StrEnum):
 
     SERVE = "Serve"  # vLLM loads it beside its base
     MERGE = "Merge"  # it is merged, and no server ever loads it
-    VALIDATE = "Validate"  # it is merged, and the result is compared with the adapter as vLLM serves it
+    EITHER = "Either"  # vLLM loads it; or, where vLLM cannot serve what it is, it is merged only
 
 
 class Scorer(StrEnum):
@@ -86,8 +86,8 @@ class AdapterSource(Document):
 class ImportContract(Document):
     """Fetch, check and keep one adapter.
 
-    What a Stable release is built from is still compared with the live adapter, so in a cluster every adapter must be
-    one that vLLM can serve; `stable_use` is Merge where there is no server.
+    Whether a stage suits an adapter that can only be merged is the controller's to say: promoting imports nothing
+    again. `use` is Merge where there is no server.
     """
 
     api_version: ApiVersion = API_VERSION
@@ -97,13 +97,8 @@ class ImportContract(Document):
     adapter: AdapterSource
     base: BaseReference
     max_lora_rank: int = Field(ge=1)
-    stage: Stage = Stage.EXPERIMENTAL
-    stable_use: Literal[Use.MERGE, Use.VALIDATE] = Use.VALIDATE
+    use: Literal[Use.MERGE, Use.EITHER] = Use.EITHER
     max_bytes: int = Field(16 << 30, ge=1)
-
-    @property
-    def use(self) -> Use:
-        return Use.SERVE if self.stage is Stage.EXPERIMENTAL else self.stable_use
 
 
 class AdapterInput(Document):
@@ -219,7 +214,7 @@ class Benchmark(Document):
 
 
 class EvaluatedArtifact(Document):
-    """What the candidate serves, and the adapter it is compared with: what the kept scores are about.
+    """What the candidate serves, and the adapter in it: what the kept scores are about.
 
     `inputs` names the evaluation: the same inputs have the same name.
     """
@@ -233,7 +228,8 @@ class EvaluatedArtifact(Document):
 class EvaluateContract(Document):
     """Score and time the reference (the live adapter) and the candidate (the merged model).
 
-    With `artifact` the scores are kept in the store, beside it.
+    Without a reference (an adapter that vLLM cannot serve) the candidate alone. With `artifact` the scores are kept in
+    the store, beside it.
     """
 
     api_version: ApiVersion = API_VERSION
@@ -241,7 +237,7 @@ class EvaluateContract(Document):
     release: Release
     store: str | None = None
     artifact: EvaluatedArtifact | None = None
-    reference: Endpoint
+    reference: Endpoint | None = None
     candidate: Endpoint
     api_key_file: str | None = None
     suites: tuple[Suite, ...] = Field(min_length=1)

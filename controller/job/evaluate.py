@@ -1,6 +1,7 @@
 """Evaluate: scores every suite through both live endpoints, times both under the same load, and keeps the result.
 
-It measures and gives no verdict: that is `controller/domain/checks.py`. Must not know what serves.
+Without a reference the candidate is measured alone. It gives no verdict: that is `controller/domain/checks.py`. Must
+not know what serves.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from controller.job.chat import Answer, Chat
@@ -47,17 +49,22 @@ def run_evaluate(
     key = Path(contract.api_key_file).read_text().strip() if contract.api_key_file else None
     with ExitStack() as stack:
         concurrency = max(SCORE_CONCURRENCY, contract.benchmark.concurrency if contract.benchmark else 0)
-        reference = stack.enter_context(Chat(contract.reference, key, connections=concurrency, clock=clock))
-        candidate = stack.enter_context(Chat(contract.candidate, key, connections=concurrency, clock=clock))
-        for chat in (reference, candidate):
+        asked = {"reference": contract.reference, "candidate": contract.candidate}
+        chats = {
+            who: stack.enter_context(Chat(endpoint, key, connections=concurrency, clock=clock))
+            for who, endpoint in asked.items()
+            if endpoint is not None
+        }
+        reference, candidate = chats.get("reference"), chats["candidate"]
+        for chat in chats.values():
             chat.must_serve()
-        progress.stage("score", 2 * sum(len(e) for _, e in suites), "answers")
+        progress.stage("score", len(chats) * sum(len(e) for _, e in suites), "answers")
         results = tuple(score(s, examples, reference, candidate, progress) for s, examples in suites)
         timed = None
         if contract.benchmark is not None:
             prompts = [(example, suite.max_tokens) for suite, examples in suites for example in examples]
             timed = benchmark(contract.benchmark, prompts, reference, candidate, progress, clock)
-        for chat in (reference, candidate):  # a Service that was pointed elsewhere meanwhile: whose scores are these?
+        for chat in chats.values():  # a Service that was pointed elsewhere meanwhile: whose scores are these?
             chat.must_serve()
     result = EvaluateResult(suites=results, benchmark=timed)
     if statement is not None:
@@ -89,7 +96,7 @@ def _read_suites(contract: EvaluateContract, progress: Progress) -> list[tuple[S
 
 
 def score(
-    suite: Suite, examples: Sequence[Example], reference: Chat, candidate: Chat, progress: Progress
+    suite: Suite, examples: Sequence[Example], reference: Chat | None, candidate: Chat, progress: Progress
 ) -> SuiteResult:
     """Shares of right answers, and of examples with the same answer from both. A failed answer is never right."""
 
@@ -99,30 +106,32 @@ def score(
         return answer
 
     with _pool(SCORE_CONCURRENCY) as pool:
-        of_reference = pool.map(lambda e: ask(reference, e), examples)
-        of_candidate = pool.map(lambda e: ask(candidate, e), examples)
-        pairs = list(zip(examples, of_reference, of_candidate, strict=True))
+        of_reference = pool.map(partial(ask, reference), examples) if reference is not None else None
+        of_candidate = list(pool.map(partial(ask, candidate), examples))
+        compared = list(of_reference) if of_reference is not None else None
 
-    def share(right: Sequence[bool]) -> float:
-        return sum(right) / len(examples)
+    def right(answers: Sequence[Answer]) -> float:
+        pairs = zip(answers, examples, strict=True)
+        return sum(a.text is not None and is_right(suite.scorer, a.text, e.expected) for a, e in pairs) / len(examples)
 
-    def correct(answer: Answer, example: Example) -> bool:
-        return answer.text is not None and is_right(suite.scorer, answer.text, example.expected)
+    def same(answers: Sequence[Answer]) -> float:
+        pairs = zip(answers, of_candidate, strict=True)
+        return sum(r.text is not None and r.text == c.text for r, c in pairs) / len(examples)
 
     return SuiteResult(
         name=suite.name,
         samples=len(examples),
-        reference=share([correct(r, e) for e, r, _ in pairs]),
-        candidate=share([correct(c, e) for e, _, c in pairs]),
-        agreement=share([r.text is not None and r.text == c.text for _, r, c in pairs]),
-        errors=sum((r.text is None) + (c.text is None) for _, r, c in pairs),
+        reference=None if compared is None else right(compared),
+        candidate=right(of_candidate),
+        agreement=None if compared is None else same(compared),
+        errors=sum(answer.text is None for answer in [*of_candidate, *(compared or ())]),
     )
 
 
 def benchmark(
     spec: Benchmark,
     prompts: Sequence[Prompt],
-    reference: Chat,
+    reference: Chat | None,
     candidate: Chat,
     progress: Progress,
     clock: Callable[[], float] = time.perf_counter,
@@ -130,18 +139,24 @@ def benchmark(
     """The same prompts to both, in rounds that take turns (R C, C R, ...), so that drift hits both alike."""
     wanted = [prompts[i % len(prompts)] for i in range(spec.requests)]
     rounds = [r for r in (wanted[i::ROUNDS] for i in range(ROUNDS)) if r]
-    progress.stage("benchmark", 2 * len(wanted), "answers")
-    runs: dict[str, list[_Run]] = {"reference": [], "candidate": []}
-    order = [("reference", reference), ("candidate", candidate)]
-    for _, chat in order:
+    order = [chat for chat in (reference, candidate) if chat is not None]
+    progress.stage("benchmark", len(order) * len(wanted), "answers")
+    runs: list[list[_Run]] = [[] for _ in order]
+    for chat in order:
         _load(chat, wanted[: spec.concurrency], spec.concurrency, clock, None)  # warm up: connections, caches
     for number, prompts_of_round in enumerate(rounds):
-        for name, chat in order if number % 2 == 0 else reversed(order):
-            runs[name].append(_load(chat, prompts_of_round, spec.concurrency, clock, progress))
-    both = {name: _throughput(r) for name, r in runs.items()}
-    slow, fast = (both[n].output_tokens_per_second for n in ("reference", "candidate"))
-    speedup = fast / slow if slow > 0 and fast > 0 else None
-    return BenchmarkResult(reference=both["reference"], candidate=both["candidate"], speedup=speedup)
+        turns = list(zip(order, runs, strict=True))
+        for chat, its_runs in turns if number % 2 == 0 else reversed(turns):
+            its_runs.append(_load(chat, prompts_of_round, spec.concurrency, clock, progress))
+    *compared, fast = (_throughput(r) for r in runs)
+    slow = compared[0] if compared else None
+    return BenchmarkResult(reference=slow, candidate=fast, speedup=_speedup(slow, fast))
+
+
+def _speedup(slow: Throughput | None, fast: Throughput) -> float | None:
+    if slow is None or slow.output_tokens_per_second <= 0 or fast.output_tokens_per_second <= 0:
+        return None
+    return fast.output_tokens_per_second / slow.output_tokens_per_second
 
 
 @contextmanager

@@ -51,8 +51,9 @@ def run_import(contract: ImportContract, progress: Progress, downloader: Downloa
             copy.mkdir()
             fetch_adapter(contract.adapter.source, copy, contract.max_bytes, progress, downloader)
             digests = _digests(copy, contract.adapter.digest, progress)
-            adapter = _check(copy, contract, progress)
-            return _publish(store, contract, adapter, copy, digests, progress)
+            adapter, merge_only = _check(copy, contract, progress)
+            made = _publish(store, contract, adapter, copy, digests, progress)
+            return made.model_copy(update={"merge_only": merge_only})
         finally:
             remove_directory(work)
 
@@ -118,7 +119,8 @@ def _digests(copy: Path, pinned: str | None, progress: Progress) -> Mapping[str,
     return digests
 
 
-def _check(copy: Path, contract: ImportContract, progress: Progress) -> Adapter:
+def _check(copy: Path, contract: ImportContract, progress: Progress) -> tuple[Adapter, tuple[str, ...]]:
+    """The adapter, and what of it vLLM cannot serve."""
     progress.stage("check")
     base = read_base(find_base(contract.base.model, contract.base.revision))
     report = examine(copy, base, contract.max_lora_rank, contract.use)
@@ -126,7 +128,7 @@ def _check(copy: Path, contract: ImportContract, progress: Progress) -> Adapter:
         log.info("note: %s", note)
     if report.adapter is None or report.findings:
         raise RejectedError(report.findings)
-    return report.adapter
+    return report.adapter, report.merge_only
 
 
 def _publish(

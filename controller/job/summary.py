@@ -28,6 +28,7 @@ class ImportResult(Document):
     files: tuple[str, ...]
     base_model: str | None = None
     reused: bool = False
+    merge_only: tuple[str, ...] = ()  # what vLLM cannot serve dynamically, as sentences
 
 
 class AdapterProvenance(Document):
@@ -64,13 +65,16 @@ class BuildResult(Document):
 
 
 class SuiteResult(Document):
-    """Scores are shares of all samples; an answer that failed counts as wrong and as an error."""
+    """Scores are shares of all samples; an answer that failed counts as wrong and as an error.
+
+    `reference` and `agreement` are absent where the candidate was asked alone.
+    """
 
     name: str
     samples: int = Field(ge=1)
-    reference: Share
+    reference: Share | None = None
     candidate: Share
-    agreement: Share
+    agreement: Share | None = None
     errors: int = Field(ge=0)
 
 
@@ -83,9 +87,9 @@ class Throughput(Document):
 
 
 class BenchmarkResult(Document):
-    """`speedup` is candidate over reference in output tokens a second; absent when either made none."""
+    """`speedup` is candidate over reference in output tokens a second; absent when either made none, or is absent."""
 
-    reference: Throughput
+    reference: Throughput | None = None
     candidate: Throughput
     speedup: Finite | None = None
 
@@ -146,9 +150,9 @@ def termination_message(summary: Summary) -> str:
         text = summary.model_copy(update={"result": result}).to_json()
     elif isinstance(summary.result, ImportResult):
         base = (summary.result.base_model or "")[:256] or None
-        text = summary.model_copy(
-            update={"result": summary.result.model_copy(update={"files": (), "base_model": base})}
-        ).to_json()
+        only = tuple(text[:128] for text in summary.result.merge_only[:8])
+        cut = summary.result.model_copy(update={"files": (), "base_model": base, "merge_only": only})
+        text = summary.model_copy(update={"result": cut}).to_json()
     if len(text.encode()) > TERMINATION_MESSAGE_BYTES:
         failure = Failure(
             kind=FailureKind.PERMANENT,

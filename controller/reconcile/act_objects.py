@@ -113,10 +113,11 @@ class ObjectActions:
         self._point(turn, wanted)
 
     def _point_at_what_is_compared(self, turn: Turn) -> None:
-        """The two Services that a validation asks. Nobody does it later: once its job is there, it has begun."""
+        """The Services that a validation asks. Nobody does it later: once its job is there, it has begun."""
         if (artifact := turn.snapshot.release.status.artifact) is None:
             return  # contract_map says so
-        self._point(turn, adapter_service(turn.snapshot, artifact.adapter_digest, turn.base.port))
+        if not artifact.merge_only:  # else there is no live adapter
+            self._point(turn, adapter_service(turn.snapshot, artifact.adapter_digest, turn.base.port))
         self._point(turn, preview_service(turn.snapshot, artifact.id, turn.port_of(artifact_backend(artifact.id))))
 
     def _set_finalizers(self, turn: Turn, finalizers: list[str]) -> None:

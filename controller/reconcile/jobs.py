@@ -162,7 +162,9 @@ def _result(
     result: outcome.ImportResult | outcome.BuildResult | outcome.EvaluateResult,
 ) -> domain.ImportResult | domain.BuildResult | domain.EvaluateResult:
     if isinstance(result, outcome.ImportResult):
-        return domain.ImportResult(result.digest, result.path, result.rank, result.size_bytes)
+        return domain.ImportResult(
+            result.digest, result.path, result.rank, result.size_bytes, "; ".join(result.merge_only)
+        )
     if isinstance(result, outcome.BuildResult):
         return domain.BuildResult(
             artifact_id=result.artifact_id,
@@ -183,14 +185,15 @@ def _evaluation(result: outcome.EvaluateResult) -> domain.EvaluateResult:
     benchmark = result.benchmark
     if benchmark is None:
         return domain.EvaluateResult(suites)
+    adapter = benchmark.reference
     return domain.EvaluateResult(
         suites=suites,
         speedup=benchmark.speedup,
-        adapter_tokens_per_second=benchmark.reference.output_tokens_per_second,
+        adapter_tokens_per_second=adapter.output_tokens_per_second if adapter else None,
         artifact_tokens_per_second=benchmark.candidate.output_tokens_per_second,
-        adapter_latency_seconds=benchmark.reference.mean_latency_seconds,
+        adapter_latency_seconds=adapter.mean_latency_seconds if adapter else None,
         artifact_latency_seconds=benchmark.candidate.mean_latency_seconds,
-        benchmark_errors=benchmark.reference.errors + benchmark.candidate.errors,
+        benchmark_errors=(adapter.errors if adapter else 0) + benchmark.candidate.errors,
     )
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from controller.cli.main import app
 from controller.job.provenance import read_artifact
 from tests.job import tiny_models
-from tests.job.tiny_models import lora_config, lora_tensors
+from tests.job.tiny_models import lora_tensors
 
 RELEASE = """
 apiVersion: adapterrelease.dev/v1alpha1
@@ -107,12 +107,14 @@ def test_calibration_data_reach_the_build(base: Path, adapter: Path, tmp_path: P
 
 
 def test_a_bad_adapter_is_refused_with_every_reason_on_a_line(base: Path, tmp_path: Path) -> None:
-    bad = tiny_models.adapter(tmp_path / "bad", lora_tensors(rank=32, layers=3), lora_config(32))
-    given = ("--base", base, "--adapter", bad, "--out", tmp_path / "store", "--max-lora-rank", 16)
+    tensors = lora_tensors(layers=3)
+    del tensors["base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"]
+    bad = tiny_models.adapter(tmp_path / "bad", tensors)
+    given = ("--base", base, "--adapter", bad, "--out", tmp_path / "store")
     done = call(*given)
     assert (done.exit_code, done.stdout) == (2, "")
     reasons = [x.split(": ")[1] for x in done.stderr.splitlines() if x.startswith("adapterrelease: ")]
-    assert reasons == ["BaseMismatch", "RankTooHigh"]
+    assert reasons == ["IncompleteTensors", "BaseMismatch"]
     said = json.loads(call(*given, "--json").stdout)
     assert (said["ok"], [f["reason"] for f in said["findings"]]) == (False, reasons)
 

@@ -35,7 +35,7 @@ from controller.domain.snapshot import (
     Snapshot,
     SuiteResult,
 )
-from tests.builders import A1, D1, T0, ReleaseBuilder, adapter, artifact, base, release
+from tests.builders import A1, D1, D2, T0, ReleaseBuilder, adapter, artifact, base, release
 from tests.docs.pages import ROOT, rows, section
 
 DOCUMENTED = {row[0]: row[1:] for row in rows(section(ROOT / "docs" / "operating.md", "What does not get through"))}
@@ -89,6 +89,14 @@ def refused_import(reason: str) -> Plan:
     return plan(Snapshot(made, base(), (ON_BASE,), jobs=(job,), route=TO_ADAPTER), T0)
 
 
+def merged_only(builder: ReleaseBuilder) -> Plan:
+    """A new version is one that vLLM cannot serve, while the old one serves."""
+    status, made = serving(BackendKind.ADAPTER), builder.version("v2").build()
+    new = AdapterStatus(digest=D2, version="v2", inputs=import_inputs(made, base()), path="p", merge_only="DoRA")
+    made = remembering(builder, status.model_copy(update={"adapter": new})).build()
+    return plan(Snapshot(made, base(), (ON_BASE,), route=TO_ADAPTER), T0)
+
+
 def dropped_score() -> Plan:
     made = remembering(release().stable(), serving(BackendKind.ADAPTER)).build()
     result = EvaluateResult(suites=(SuiteResult("support", 100, adapter=0.97, artifact=0.60),), speedup=1.5)
@@ -131,6 +139,7 @@ def after_the_swap(merged: MergedFacts) -> Plan:
     return plan(Snapshot(made, base(), (ON_BASE,), merged=(merged,), route=TO_ADAPTER), T0)
 
 
+WITHOUT_MIN_SCORE = {"suites": [{"name": "support", "source": {"uri": "pvc://store/suites/support.jsonl"}}]}
 COUNTED = Counters(pods=["c"], requests=100, errors=0, latency_milliseconds=10_000, latency_count=100)
 
 
@@ -145,6 +154,10 @@ PLAYED = {
     "an adapter for another base": lambda: refused_import("BaseMismatch"),
     "NaN or Inf in the weights": lambda: refused_import("NonFiniteWeights"),
     "rank over `--max-lora-rank`": lambda: refused_import("RankTooHigh"),
+    "DoRA, biases, saved modules, embeddings at stage Experimental": lambda: merged_only(release()),
+    "the same at stage Stable, without `minScore` in every suite": lambda: merged_only(
+        release().stable().spec(validation=WITHOUT_MIN_SCORE)
+    ),
     "a suite score that drops": dropped_score,
     "a candidate that never becomes ready": late_candidate,
     "an artifact that was changed after the build": changed_artifact,

@@ -25,6 +25,7 @@ UNROUTE_DELAY = timedelta(seconds=5)
 def do(world: World, action: act.Action, seen: Snapshot) -> None:
     """Carry out one action and look whether it cost clients their answers."""
     before = world.answering()
+    _can_be_served(world, action)
     # After a replacement on the only pod the route follows with the next action.
     right = _takes_a_lying_label_off(action, seen) or isinstance(action, act.ReplaceAdapter)
     right = right or _knows_another_port(world, action, seen)
@@ -32,6 +33,14 @@ def do(world: World, action: act.Action, seen: Snapshot) -> None:
     _DEEDS[type(action)](world, action, seen)
     if before and not world.answering() and world.served is not None and not excused:
         raise Broken(f"1/4: {type(action).__name__} left the route without an answer: {action.why}")
+
+
+def _can_be_served(world: World, action: act.Action) -> None:
+    digest = getattr(action, "digest", None)
+    if isinstance(action, act.SwitchRoute) and action.backend.kind is BackendKind.ADAPTER:
+        digest = action.backend.id
+    if digest in world.merge_only:
+        raise Broken(f"1: {type(action).__name__} of an adapter that vLLM cannot serve")
 
 
 def stale(world: World, seen: Snapshot) -> bool:
@@ -155,7 +164,8 @@ def _ensure_job(world: World, action: act.EnsureJob, seen: Snapshot) -> None:
         if world.builds.setdefault(made_of, action.inputs) != action.inputs:
             raise Broken("8: the same is built again under another name")
     compared = status.artifact.adapter_digest if status.artifact else None
-    if action.kind is act.JobKind.VALIDATE and compared not in world.proven_adapters:
+    needed = compared not in world.merge_only
+    if action.kind is act.JobKind.VALIDATE and needed and compared not in world.proven_adapters:
         raise Broken("2: an artifact is to be compared with an adapter that never answered")
     world.started[key] = world.started.get(key, 0) + 1
     name = f"{action.kind}-{action.inputs[:8]}"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from controller.api.status import Counters
 from controller.api.v1alpha1 import Observe, Validation
-from controller.domain.checks import Verdict, judge, read_sample
+from controller.domain.checks import Verdict, judge, judge_alone, read_sample
 from controller.domain.snapshot import EvaluateResult, SuiteResult
 
 SOURCE = {"uri": "pvc://store/suites/support.jsonl"}
@@ -39,6 +39,50 @@ def result(*suites: SuiteResult, **more: Any) -> EvaluateResult:
 
 def verdict(wanted: Validation, given: EvaluateResult | None, quantized: bool = True) -> Verdict:
     return judge(wanted, quantized, given).verdict
+
+
+# -- without an adapter to compare with
+
+
+def alone(artifact: float, **more: Any) -> SuiteResult:
+    return SuiteResult("support", 100, None, artifact, None, **more)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (alone(0.8), Verdict.PASS),
+        (alone(0.799999), Verdict.FAIL),
+        (alone(math.nan), Verdict.INCONCLUSIVE),
+        (alone(0.9, errors=1), Verdict.INCONCLUSIVE),
+    ],
+)
+def test_without_an_adapter_every_suite_has_to_reach_its_min_score(given: SuiteResult, expected: Verdict) -> None:
+    assert judge_alone(validation(suite(minScore="0.8")), EvaluateResult((given,))).verdict is expected
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        validation(suite()),
+        validation(suite(minScore="0")),
+        validation(suite(minScore="0.8"), suite("chat")),
+        validation(suite(minScore="0.8"), speedup="1.1"),
+    ],
+)
+def test_without_an_adapter_and_without_min_score_nothing_is_proven(wanted: Validation) -> None:
+    given = EvaluateResult((alone(1.0), SuiteResult("chat", 100, None, 1.0, None)))
+    judgement = judge_alone(wanted, given)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.message.startswith("there is no live adapter to compare with: ")
+
+
+def test_a_suite_that_was_not_scored_alone_is_inconclusive() -> None:
+    assert judge_alone(validation(suite(minScore="0.8")), EvaluateResult()).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_comparison_without_the_adapter_is_inconclusive() -> None:
+    assert verdict(validation(suite(minScore="0.8")), EvaluateResult((alone(1.0),))) is Verdict.INCONCLUSIVE
 
 
 # -- suites

@@ -15,7 +15,8 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from controller.api.reasons import Reason
-from controller.api.status import BackendKind, Step
+from controller.api.status import Backend, BackendKind, Step
+from controller.domain.inputs import spec_inputs
 from controller.domain.snapshot import JobState, Problem, hex_of
 from controller.domain.traffic import UNAVAILABLE_GRACE
 from tests.builders import BUILD, VALIDATION
@@ -23,7 +24,7 @@ from tests.domain.turns import Controller, come_to_rest, quiet, settle, until
 from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
 
 OUTCOMES = ["bad", "nan", "errors", "fails", "empty", "no result", "good", "good"]
-EDITS = ["retry a", "retry b", "memory", "history", "validation", "observation"]
+EDITS = ["retry a", "retry b", "memory", "history", "validation", "no minScore", "observation"]
 POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace", "full"]
 MERGED_CHANGES = [
     "up",
@@ -43,9 +44,9 @@ BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observ
 
 
 @cache
-def _begun(beginning: str, pods: int, slots: int) -> World:
+def _begun(beginning: str, pods: int, slots: int, merge_only: tuple[int, ...]) -> World:
     """A world in which the release has come so far."""
-    world = World(pods, slots)
+    world = World(pods, slots, merge_only)
     if beginning == "applied":
         return world
     settle(world, 12)
@@ -67,9 +68,10 @@ class Life(RuleBasedStateMachine):
         pods=st.sampled_from([2, 1, 3, 4]),
         slots=st.sampled_from([4, 2, 1]),
         route=st.sampled_from(["true", "true", "lags", "wrong"]),
+        merge_only=st.sampled_from([(), (2,), (1,), (1, 3), (1, 2, 3)]),
     )
-    def a_release(self, beginning: str, pods: int, slots: int, route: str) -> None:
-        self.world = deepcopy(_begun(beginning, pods, slots))
+    def a_release(self, beginning: str, pods: int, slots: int, route: str, merge_only: tuple[int, ...]) -> None:
+        self.world = deepcopy(_begun(beginning, pods, slots, merge_only))
         self.world.endpoints_lag, self.world.answers_wrong = route == "lags", route == "wrong"
         self.controllers = [Controller(self.world), Controller(self.world)]
 
@@ -137,11 +139,18 @@ class Life(RuleBasedStateMachine):
         if serving is None or serving.backend.kind is BackendKind.ADAPTER or moving:
             return
         answers = bool(world.routed_pods(world.snapshot().selector_for(serving.backend)))
-        if answers or not any(pod.up for pod in world.pods.values()):  # else there is nowhere to go back to
+        if answers or not any(pod.up for pod in world.pods.values()) or not self._has_a_way_back(serving.backend):
             return
         since = serving.unavailable_since
         if since is None or world.now >= since + UNAVAILABLE_GRACE:
             raise Broken("6: what serves does not answer, and nothing comes of it")
+
+    def _has_a_way_back(self, served: Backend) -> bool:
+        status, key = self.world.status, spec_inputs(self.world.release())
+        rejected = {r.id for r in status.rollout.rejected if r.inputs == key}
+        known = [b for h in status.history if (b := h.backend) != served]
+        servable = status.adapter is not None and status.adapter.digest not in self.world.merge_only
+        return servable or any(b.kind is BackendKind.ADAPTER or b.id not in rejected for b in known)
 
     # -- the users
     @rule()
@@ -169,6 +178,9 @@ class Life(RuleBasedStateMachine):
             self.world.annotate(retry=what)
         elif what == "validation":
             suite = VALIDATION["suites"][0] | {"minScore": f"0.{limit}"}
+            self.world.edit(validation={"suites": [suite]})
+        elif what == "no minScore":
+            suite = {key: value for key, value in VALIDATION["suites"][0].items() if key != "minScore"}
             self.world.edit(validation={"suites": [suite]})
         elif what == "memory" and "build" in spec:
             job = {"name": "job", "resources": {"limits": {"memory": f"{limit}Gi"}}}
@@ -306,7 +318,7 @@ class Life(RuleBasedStateMachine):
         status = world.status
         assert status.rollout.step is Step.IDLE, f"still {status.rollout.step} after the cluster healed"
         if status.serving is None:
-            assert status.rollout.rejected, "nothing serves and nothing was rejected"
+            assert status.rollout.rejected or world.is_refused(), "nothing serves and nothing was rejected"
             assert world.reason("Ready")[0] == "False"
             return
         assert world.answering(), "the release has served and its route reaches nothing"
@@ -329,6 +341,10 @@ class Life(RuleBasedStateMachine):
         assert status.serving is not None
         steps = {r.step for r in status.rollout.rejected}
         served = status.serving.backend
+        if self.world.is_refused():
+            assert served.id not in self.world.merge_only
+            assert self.world.reason("Ready")[0] == "False" or served.kind is BackendKind.ARTIFACT
+            return
         if spec.stage == "Experimental" and not steps & {Step.IMPORTING, Step.SWITCHING}:
             assert served.kind is BackendKind.ADAPTER
             assert served.id == adapter_digest(self.world.version)

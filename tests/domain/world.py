@@ -99,8 +99,10 @@ class Job:
 
 
 class World:
-    def __init__(self, pods: int = 2, slots: int = 4) -> None:
+    def __init__(self, pods: int = 2, slots: int = 4, merge_only: tuple[int, ...] = ()) -> None:
+        """`merge_only`: versions that vLLM cannot serve dynamically."""
         self.now = T0
+        self.merge_only = {adapter_digest(number) for number in merge_only}
         self.builder = release()
         self._written: AdapterRelease | None = None  # what the builder made; anew after each edit
         self.version = 1
@@ -177,6 +179,13 @@ class World:
     @property
     def served(self) -> Backend | None:
         return self.status.serving.backend if self.status.serving else None
+
+    def is_refused(self) -> bool:
+        """vLLM cannot serve what the spec asks for, and nothing could be proven of its artifact."""
+        spec = self.release().spec
+        suites = spec.validation.suites if spec.validation else []
+        wanting = spec.stage == "Experimental" or any(s.min_score is None for s in suites)
+        return adapter_digest(self.version) in self.merge_only and wanting
 
     @property
     def history(self) -> list[HistoryEntry]:
@@ -321,7 +330,8 @@ class World:
             return None
         if job.kind is JobKind.IMPORT:
             digest = digest_of("adapter", job.about)
-            return ImportResult(digest, f"/store/adapters/finetune/{hex_of(digest)}", rank=8)
+            only = "DoRA (use_dora=True)" if digest in self.merge_only else ""
+            return ImportResult(digest, f"/store/adapters/finetune/{hex_of(digest)}", rank=8, merge_only=only)
         if job.kind is JobKind.BUILD:
             artifact_id = digest_of("artifact", job.about)
             path, digest = f"/store/artifacts/{hex_of(artifact_id)}", digest_of("files", job.about, str(self.bits))
@@ -336,6 +346,9 @@ class World:
         errors = 3 if outcome == "errors" else 0
         score = {"bad": 0.4, "nan": math.nan}.get(outcome, 0.99)
         latency = math.nan if outcome == "nan" else self.latency
+        if artifact_id in {digest_of("artifact", digest) for digest in self.merge_only}:
+            alone = SuiteResult("support", 100, None, min(score, 0.05) if outcome == "bad" else score, None, errors)
+            return EvaluateResult((alone,), artifact_latency_seconds=latency)
         result = SuiteResult("support", 100, 0.99, score, errors=errors)
         return EvaluateResult((result,), speedup=1.5, adapter_latency_seconds=latency, artifact_latency_seconds=latency)
 

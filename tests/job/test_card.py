@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from controller.job.artifact import Inputs
 from controller.job.card import card_of, licence_of
-from controller.job.contract import AdapterInput, BaseReference, BuildContract, Release
+from controller.job.contract import AdapterInput, BaseReference, BuildContract, Quantization, Release
 from controller.job.markup import cell, code
 
 DIGEST = "sha256:" + "1" * 64
@@ -27,11 +27,13 @@ def card(
     revision: str = "r1",
 ) -> str:
     adapter = AdapterInput(name="support", version="v1", digest=DIGEST, path="/x", training_run=training_run)
+    asked = {"method": "AWQ", "scheme": "W4A16_ASYM", "groupSize": 128, "calibration": {"path": "/c", "root": "/"}}
     contract = BuildContract(
         release=Release(namespace="llm", name="bot"),
         store="/store",
         base=BaseReference(model=model, name=base_name, revision=revision),
         adapters=(adapter,),
+        quantization=Quantization.model_validate(asked) if quantization else None,
     )
     inputs = Inputs(DIGEST, ((DIGEST, 1.0),), "bfloat16", quantization, {"merge": "1"})
     return card_of(contract, inputs, "merged-tiny-llama-r1-adapter-support-v1", licence or {})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from controller.job.base import read_base
-from controller.job.check import check_adapter
+from controller.job.check import check_adapter, examine
 from controller.job.contract import Use
 from controller.job.reasons import Reason
 from tests.job import odd_models, tiny_models
@@ -138,14 +138,15 @@ def test_what_vllm_cannot_serve_is_refused_unless_it_is_only_merged(case: str, t
     (to_serve,) = check_adapter(path, read_base(base), 16, Use.SERVE)[1]
     assert to_serve.reason is Reason.NOT_SERVABLE_DYNAMICALLY
     assert "vLLM cannot serve this dynamically; it can be merged: set stage: Stable" in to_serve.message
-    (to_validate,) = check_adapter(path, read_base(base), 16, Use.VALIDATE)[1]
-    assert to_validate.reason is Reason.NOT_SERVABLE_DYNAMICALLY
-    assert "still compared with the live adapter" in to_validate.message
+    report = examine(path, read_base(base), 16, Use.EITHER)
+    assert report.findings == ()
+    assert report.merge_only and "; ".join(report.merge_only) in to_serve.message
 
 
 def test_the_server_s_rank_is_no_limit_of_a_merge(base: Path, tmp_path: Path) -> None:
     path = tiny_models.adapter(tmp_path / "adapter", lora_tensors(rank=32), lora_config(32))
     assert [reasons(path, base, 16, use) for use in Use] == [[Reason.RANK_TOO_HIGH], [], [Reason.RANK_TOO_HIGH]]
+    assert examine(path, read_base(base), 16, Use.EITHER).merge_only == ()
 
 
 def test_all_reasons_are_told_at_once(base: Path, tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_a_module_for_multi_token_prediction_is_no_loss(tmp_path: Path) -> None:
 def test_a_base_in_float8_can_be_served_but_not_merged_into(tmp_path: Path) -> None:
     base = odd_models.base_of(tmp_path / "base", LLAMA, "F8_E4M3")
     path = tiny_models.adapter(tmp_path / "adapter", LORA_Q, lora_config(target_modules=["q_proj"]))
-    assert [reasons(path, base, use=use) for use in Use] == [[], [Reason.INVALID_BASE], [Reason.INVALID_BASE]]
+    assert [reasons(path, base, use=use) for use in Use] == [[], [Reason.INVALID_BASE], []]
 
 
 def test_a_base_whose_shapes_are_packed_cannot_be_checked(tmp_path: Path) -> None:

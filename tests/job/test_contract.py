@@ -35,7 +35,6 @@ IMPORT: dict[str, Any] = {
     "adapter": {"name": "finetune", "version": "v3", "source": {"path": "/in/a", "root": "/in"}},
     "base": {"model": "/store/models/base", "name": "tiny"},
     "maxLoraRank": 16,
-    "stage": "Experimental",
 }
 BUILD: dict[str, Any] = {
     "kind": "Build",

@@ -73,6 +73,24 @@ def test_both_endpoints_are_scored_and_compared(tmp_path: Path) -> None:
         assert {(r["model"], r["temperature"], r["max_tokens"]) for r in model.requests} == {("bot", 0, 24)}
 
 
+def test_without_a_reference_the_candidate_is_measured_alone(tmp_path: Path) -> None:
+    candidate = FakeModel("bot", wrong_every(5), tokens=4)
+    with serve(candidate) as port:
+        contract = EvaluateContract(
+            release=Release(namespace="llm", name="bot"),
+            candidate=Endpoint(url=f"http://127.0.0.1:{port}", model="bot"),
+            suites=(suite(tmp_path),),
+            benchmark=Benchmark(concurrency=2, requests=8),
+        )
+        result = run_evaluate(contract, Progress())
+    (scored,) = result.suites
+    assert (scored.reference, scored.candidate, scored.agreement, scored.errors) == (None, 0.8, None, 0)
+    assert result.benchmark is not None
+    assert result.benchmark.reference is result.benchmark.speedup is None
+    assert result.benchmark.candidate.output_tokens_per_second > 0
+    assert len(candidate.requests) == 20 + 2 + 8  # the suite, the warm-up, the benchmark
+
+
 def test_a_failed_answer_is_an_error_and_never_right(tmp_path: Path) -> None:
     def failing(question: str) -> str | int:
         return 500 if int(question.split()[1]) < 4 else right(question)

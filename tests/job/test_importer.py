@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from controller.errors import PermanentError, TransientError
@@ -85,6 +86,19 @@ def test_an_adapter_is_kept_under_its_digest(base: Path, incoming: Path, tmp_pat
     assert (result.base_model, result.reused) == ("tiny/base", False)
     for f in files:
         assert (Path(result.path) / f).read_bytes() == (incoming / f).read_bytes()
+
+
+def test_what_vllm_cannot_serve_is_imported_and_says_so(base: Path, tmp_path: Path) -> None:
+    """Whether the stage suits it is the controller's to say: promoting imports nothing again."""
+    tensors = tiny_models.lora_tensors()
+    modules = {name.split(".lora_")[0] for name in tensors}
+    shapes = {m: tensors[f"{m}.lora_B.weight"][1].shape[0] for m in modules}
+    tensors |= {f"{m}.lora_magnitude_vector": ("F32", np.ones(n, "float32")) for m, n in shapes.items()}
+    config = tiny_models.lora_config(use_dora=True)
+    result = imported(tmp_path, from_path(tiny_models.adapter(tmp_path / "dora", tensors, config)))
+    assert result.merge_only == ("DoRA (use_dora=True)",)
+    plain = imported(tmp_path, from_path(tiny_models.adapter(tmp_path / "plain")))
+    assert plain.merge_only == ()
 
 
 def test_the_digest_is_what_sha256sum_says(base: Path, incoming: Path, tmp_path: Path) -> None:

@@ -16,11 +16,9 @@ from controller.errors import PermanentError
 from controller.job import layout
 from controller.job.base import Base, read_base, read_raw
 from controller.job.check import check_adapter
-from controller.job.files import Sources
-from controller.job.fit import changes_of
 from controller.job.floats import decode
 from controller.job.merge import Weighted, merge, merged_size
-from controller.job.operands import blocks_of
+from controller.job.merge_stream import merged_tensors
 from controller.job.progress import Progress
 from controller.job.store import digest_of, directory_digests
 from tests.job import tiny_models
@@ -213,9 +211,10 @@ def test_a_tensor_can_be_had_without_a_file(tmp_path: Path, monkeypatch: pytest.
     path = tiny_models.base(tmp_path / "base")
     adapter = weighted(tiny_models.adapter(tmp_path / "a"), path)
     result = merged(path, [adapter], tmp_path / "out")
-    with Sources() as sources:
-        for change in changes_of(read_base(path), [adapter]).shards["model.safetensors"]:
-            assert b"".join(map(bytes, blocks_of(change, sources))) == raw(result, change.name)
+    for tensor in merged_tensors(read_base(path), [adapter], "auto", Progress()):
+        out = np.empty(len(raw(result, tensor.name)), np.uint8)
+        tensor.fill(out)
+        assert out.tobytes() == raw(result, tensor.name)
 
 
 def test_progress_counts_what_is_written_and_what_was_there(tmp_path: Path) -> None:

@@ -117,6 +117,16 @@ def test_it_says_what_was_measured_of_what(store: Store, asked: list[FakeModel],
     }
 
 
+def test_without_a_reference_it_says_null(store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
+    run_evaluate(contract(store, tmp_path).model_copy(update={"reference": None}), Progress())
+    said = statement(store)["predicate"]
+    (suite,) = said["suites"]
+    assert (suite["reference"], suite["candidate"], suite["agreement"]) == (None, 0.9, None)
+    assert said["benchmark"]["reference"] is said["benchmark"]["speedup"] is None
+    assert said["adapter"] == {"digest": ADAPTER}, "what is in the artifact is known"
+    assert asked[0].requests == []
+
+
 def test_it_lies_beside_the_artifact_and_changes_nothing(store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
     before = in_store(store)
     evaluated(store, tmp_path)

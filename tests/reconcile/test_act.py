@@ -540,6 +540,16 @@ def test_a_validation_asks_its_own_adapter_and_its_own_candidate(world: Cluster)
             assert selector == world.observe().selector_for(backend)
 
 
+def test_a_validation_of_what_vllm_cannot_serve_makes_no_service_of_the_adapter(world: Cluster) -> None:
+    builder = validating(A1, D1)
+    made = builder.memory.artifact
+    assert made is not None
+    remember(world, builder.status(artifact=made.model_copy(update={"merge_only": True})))
+    world.actor(EnsureJob("why", JobKind.VALIDATE, "e" * 64), world.turn())
+    made_now = world.names(SERVICES)
+    assert "support-bot-preview" in made_now and "support-bot-adapter" not in made_now
+
+
 @pytest.mark.parametrize("name", ["adapter", "preview"])
 def test_a_validation_does_not_begin_before_both_services_lead_where_they_should(world: Cluster, name: str) -> None:
     remember(world, validating(A1, D1))

@@ -101,6 +101,21 @@ def test_the_reference_of_an_evaluation_is_the_adapter() -> None:
     )
 
 
+def test_an_evaluation_without_a_reference_knows_no_adapter() -> None:
+    suite = {"name": "s", "samples": 10, "candidate": 0.8, "errors": 1}
+    side = {"requestsPerSecond": 1, "p95LatencySeconds": 3, "outputTokensPerSecond": 40, "meanLatencySeconds": 0.25}
+    result = {"kind": "Evaluate", "suites": [suite], "benchmark": {"candidate": side | {"errors": 2}}}
+    said = json.dumps({"kind": "Evaluate", "result": result})
+    facts = job_facts(job("Complete", kind="validate"), [pod(message=said)])
+    assert facts is not None
+    assert facts.result == EvaluateResult(
+        (SuiteResult("s", 10, None, 0.8, None, 1),),
+        artifact_tokens_per_second=40,
+        artifact_latency_seconds=0.25,
+        benchmark_errors=2,
+    )
+
+
 def test_of_several_pods_the_newest_that_said_something_counts() -> None:
     pods = [
         pod("old", 1, failure("DownloadFailed", "first try"), at="2026-01-01T00:00:00Z"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,16 @@ def test_a_validation_is_told_whom_it_asks() -> None:
         "root": f"/store/adapters/finetune/{'1' * 64}",
     }
     assert told["candidate"] == {"url": "http://support-bot-preview.llm.svc", "model": "support-bot", "root": PATH}
+
+
+def test_a_validation_of_what_vllm_cannot_serve_asks_the_candidate_alone() -> None:
+    snapshot, made = seen(), ArtifactStatus(id=A1, inputs="i", path=PATH, digest=A2, adapter_digest=D1, merge_only=True)
+    status = MEMORY.model_copy(update={"artifact": made})
+    told = contract_of(
+        JobKind.VALIDATE, replace(snapshot, release=snapshot.release.model_copy(update={"status": status}))
+    )
+    assert "reference" not in told
+    assert told["candidate"]["root"] == PATH
 
 
 def test_a_source_on_another_claim_is_mounted_read_only_beside_the_store() -> None:

@@ -40,7 +40,6 @@ def _import(snapshot: Snapshot, base: BaseFacts) -> contract.ImportContract:
         ),
         base=_base(base),
         max_lora_rank=base.max_lora_rank,
-        stage=contract.Stage(release.spec.stage.value),
     )
 
 
@@ -80,7 +79,7 @@ def _evaluate(inputs: str, snapshot: Snapshot, base: BaseFacts) -> contract.Eval
         artifact=contract.EvaluatedArtifact(
             id=artifact.id, digest=artifact.digest, adapter_digest=artifact.adapter_digest, inputs=inputs
         ),
-        reference=_endpoint(adapter_service_name(release), snapshot, adapter_backend(artifact.adapter_digest)),
+        reference=None if artifact.merge_only else _reference(snapshot, artifact.adapter_digest),
         candidate=_endpoint(preview_service_name(release), snapshot, artifact_backend(artifact.id)),
         api_key_file=f"{credentials_path(secret[0])}/{secret[1]}" if secret else None,
         suites=tuple(
@@ -124,6 +123,10 @@ def _source(source: api.Source, base: BaseFacts) -> contract.Source:
         return contract.Source(url=source.uri, credentials=credentials_path(secret.name) if secret else None)
     root, path = source_path(source.uri, base)
     return contract.Source(root=root, path=path)
+
+
+def _reference(snapshot: Snapshot, adapter_digest: str) -> contract.Endpoint:
+    return _endpoint(adapter_service_name(snapshot.release), snapshot, adapter_backend(adapter_digest))
 
 
 def _endpoint(service: str, snapshot: Snapshot, backend: Backend) -> contract.Endpoint:
