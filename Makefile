@@ -18,7 +18,7 @@ setup: .venv/complete ## make .venv: the controller and its tools, from locks/de
 .venv/complete: locks/dev.lock
 	@echo "making .venv from $< ..."
 	@python3.11 -m venv --clear .venv
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
 	@touch $@
 
 sandbox: setup ## make what a cluster needs (Debian packages, Kubernetes, vLLM); 10 minutes the first time
