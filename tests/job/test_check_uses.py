@@ -1,4 +1,4 @@
-"""Who may use what vLLM cannot serve: `merge` and `build`, which serve nothing, and no import into a cluster yet."""
+"""Who may use what vLLM cannot serve: `check` for Stable, `merge` and `build`, which serve nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller.job.contract import AdapterSource, BaseReference, ImportContract, Release, Source, Stage, Use
-from controller.job.findings import RejectedError
-from controller.job.importer import run_import
-from controller.job.progress import Progress
 from tests.cli.test_offline import call
 from tests.job import odd_models, tiny_models
 from tests.job.odd_models import LLAMA, Q0, H, lora_on, tensor
@@ -28,41 +24,6 @@ def dora(tmp_path: Path) -> Path:
     tensors = lora_on({Q0: (H, H)}) | tensor(f"{Q0}.lora_magnitude_vector", H)
     config = lora_config(target_modules=["q_proj"], use_dora=True)
     return tiny_models.adapter(tmp_path / "incoming" / "dora", tensors, config)
-
-
-def contract(tmp_path: Path, stage: Stage, **changes: Use) -> ImportContract:
-    source = Source(path=str(tmp_path / "incoming" / "dora"), root=str(tmp_path))
-    return ImportContract(
-        release=Release(namespace="llm", name="bot"),
-        store=str(tmp_path / "store"),
-        adapter=AdapterSource(name="finetune", version="v1", source=source),
-        base=BaseReference(model=str(tmp_path / "base"), name="tiny"),
-        max_lora_rank=16,
-        stage=stage,
-        **changes,  # type: ignore[arg-type]
-    )
-
-
-@pytest.mark.parametrize(
-    ("stage", "said"),
-    [
-        (Stage.EXPERIMENTAL, "vLLM cannot serve this dynamically; it can be merged: set stage: Stable"),
-        (Stage.STABLE, "still compared with the live adapter: merge it with `adapterrelease build`"),
-    ],
-)
-def test_a_cluster_imports_nothing_that_it_cannot_serve(
-    stage: Stage, said: str, base: Path, dora: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(RejectedError) as e:
-        run_import(contract(tmp_path, stage), Progress())
-    (finding,) = e.value.findings
-    assert (finding.reason, said in finding.message) == ("NotServableDynamically", True)
-    assert not (tmp_path / "store" / "adapters").exists()
-
-
-def test_where_there_is_no_server_it_is_imported(base: Path, dora: Path, tmp_path: Path) -> None:
-    result = run_import(contract(tmp_path, Stage.STABLE, stable_use=Use.MERGE), Progress())
-    assert "adapter_model.safetensors" in result.files
 
 
 def test_check_and_merge_take_it_for_stable(base: Path, dora: Path, tmp_path: Path) -> None:
