@@ -32,7 +32,7 @@ refuse() { echo "sandbox: $*" >&2; exit 1; }
 wait_until() { # SECONDS WHAT CMD...
   local end=$((SECONDS + $1)) what=$2
   shift 2
-  until "$@" >/dev/null 2>&1; do
+  until ("$@") >/dev/null 2>&1; do # in a shell of its own: a trap that is run meanwhile must be heard
     [ $SECONDS -lt $end ] || refuse "gave up waiting for $what"
     sleep 0.1
   done
