@@ -270,7 +270,7 @@ def test_a_revision_is_pinned_and_let_go(promoted: Release) -> None:
     assert ANSWER in promoted.ask()
     assert promoted.until("Promoted", "False")["reason"] == "RolledBackByUser"
     promoted.patch({"spec": {"rollback": None}})
-    promoted.until_serving("Artifact")
+    promoted.until_serving("Artifact", seconds=600)  # its Deployment may be gone: it starts anew
     promoted.until("Promoted", "True")
 
 
