@@ -229,7 +229,7 @@ def test_a_rollback_and_a_second_promotion_build_nothing(promoted: Release) -> N
     assert ANSWER in promoted.ask()
     began = time.monotonic()
     promoted.patch({"spec": {"stage": "Stable"}})
-    promoted.until_serving("Artifact")
+    promoted.until_serving("Artifact", seconds=600)
     measured("seconds to promote again", round(time.monotonic() - began, 1))
     promoted.until("Promoted", "True")
     assert {kind: uids(promoted.jobs(kind)) for kind in before} == before
