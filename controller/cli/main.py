@@ -5,6 +5,8 @@ So the controller starts without numpy, and a job without the Kubernetes client.
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +53,12 @@ def job(
     """Do what a Job does: import, build or evaluate."""
     from controller.job import run
 
-    raise typer.Exit(run.main(contract, termination_log, progress_port))
+    code = run.main(contract, termination_log, progress_port)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is said and on the disk. Threads of a job that was stopped may wait for ever: for an answer, or for a lock of
+    # logging's that the signal came between taking and giving back.
+    os._exit(code)
 
 
 for commands in (offline, build, artifacts):
