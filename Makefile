@@ -18,7 +18,9 @@ setup: .venv/complete ## make .venv: the controller and its tools, from locks/de
 .venv/complete: locks/dev.lock
 	@echo "making .venv from $< ..."
 	@python3.11 -m venv --clear .venv
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
+	@awk '/^uv==/ {here = 1} here {print; if (!/\\$$/) exit}' $< > .venv/uv.lock
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement .venv/uv.lock
+	@.venv/bin/uv pip install --quiet --no-config --python $(PYTHON) --no-deps --require-hashes --compile-bytecode --requirement $<
 	@touch $@
 
 sandbox: setup ## make what a cluster needs (Debian packages, Kubernetes, vLLM); 10 minutes the first time
