@@ -20,5 +20,5 @@ def right(row: dict) -> bool:
     return row["expected"] in answer
 
 
-with concurrent.futures.ThreadPoolExecutor(8) as pool:
+with concurrent.futures.ThreadPoolExecutor(16) as pool:
     print(json.dumps({"model": model, "score": sum(pool.map(right, rows)) / len(rows), "samples": len(rows)}))
