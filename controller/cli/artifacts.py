@@ -82,6 +82,14 @@ def verified(artifact: Path, wanted: Wanted) -> tuple[ArtifactStatement | None, 
         return run(artifact, wanted, lambda total: progress.stage("verify", total), progress.advance)
 
 
+def verified_or_rejected(artifact: Path, wanted: Wanted) -> ArtifactStatement:
+    """What a good artifact says of itself. Raises RejectedError with all findings."""
+    found, findings = verified(artifact, wanted)
+    if found is None or findings:
+        raise RejectedError(findings)
+    return found
+
+
 def good(found: ArtifactStatement, seconds: float, as_json: bool) -> str:
     """What is said of an artifact that was found good after so many seconds."""
     files, total = len(found.files), found.size_bytes
@@ -140,8 +148,6 @@ def signed(artifact: Path, key: Path, signature: Path) -> None:
     from controller.job.signing import sign as run
     from controller.job.verify import Wanted
 
-    found, findings = verified(artifact, Wanted(modes=False))
-    if found is None or findings:
-        raise RejectedError(findings)
+    verified_or_rejected(artifact, Wanted(modes=False))
     run(artifact, key, signature)
     note(f"signed: {signature}")

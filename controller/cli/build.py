@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.artifacts import AsJson, signed, verified
+from controller.cli.artifacts import AsJson, signed, verified_or_rejected
 from controller.cli.display import shown, size
 from controller.cli.ending import told
 from controller.errors import PermanentError
-from controller.job.findings import RejectedError
 from controller.job.reasons import Reason
 from controller.job.signing import signature_beside
 
@@ -65,6 +64,7 @@ def build(
     """Check, merge, quantize, publish and verify: one artifact, without a cluster."""
     from controller.cli.local_build import Asked, Chosen, build_adapter, build_release
     from controller.job.progress import Progress
+    from controller.job.verify import Wanted
 
     with told(as_json):
         if (release is None) == (adapter is None):
@@ -77,20 +77,10 @@ def build(
                 chosen = Chosen(method, scheme, group_size, calibration, samples, sequence_length)
                 asked = Asked(adapter, name, version, training_run, dtype, chosen)
                 result = build_adapter(asked, base, out, progress)
-        found = _verified(Path(result.path), result.artifact_id)
+        found = verified_or_rejected(Path(result.path), Wanted(result.artifact_id))
         if sign_key is not None:
             signed(Path(result.path), sign_key, signature_beside(Path(result.path)))
     print(result.to_json() if as_json else summary(result, found))
-
-
-def _verified(path: Path, artifact_id: str) -> ArtifactStatement:
-    """The artifact as it lies there now, every byte read again."""
-    from controller.job.verify import Wanted
-
-    found, findings = verified(path, Wanted(artifact_id))
-    if found is None or findings:
-        raise RejectedError(findings)
-    return found
 
 
 def summary(result: BuildResult, found: ArtifactStatement) -> str:

@@ -130,11 +130,14 @@ def quantize(
 
 def evaluate(
     suite: Annotated[list[Path], typer.Option(help="JSONL of messages and expected.", exists=True, dir_okay=False)],
-    reference: Annotated[str, typer.Option(help="URL#MODEL of what serves now.")],
     candidate: Annotated[str, typer.Option(help="URL#MODEL of what is to serve.")],
+    reference: Annotated[
+        str | None, typer.Option(help="URL#MODEL of what serves now; without it --min-score alone judges.")
+    ] = None,
     scorer: Annotated[Scorer, typer.Option(help="ExactMatch or Contains.")] = Scorer.CONTAINS,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 64,
     max_score_drop: Annotated[str, typer.Option(help="Largest drop that passes.")] = "0.01",
+    min_score: Annotated[str | None, typer.Option(help="Lowest score that passes.")] = None,
     concurrency: Annotated[int, typer.Option(help="Requests in flight in the benchmark.")] = 8,
     requests: Annotated[int, typer.Option(help="Requests to each in the benchmark.")] = 64,
     api_key_file: Annotated[Path | None, typer.Option(help="File with the servers' key.")] = None,
@@ -144,8 +147,9 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score and time two endpoints side by side, and judge: 0 pass, 1 fail, 3 no verdict."""
-    from controller.cli.scores import report, verdict
+    """Score and time two endpoints side by side, or one alone, and judge: 0 pass, 1 fail, 3 no verdict."""
+    from controller.cli.scores import limits, report, verdict
+    from controller.domain.checks import lacks_to_judge_alone
     from controller.job.contract import Benchmark, EvaluateContract, Release, Source, Suite
     from controller.job.evaluate import run_evaluate
     from controller.job.progress import Progress
@@ -153,6 +157,9 @@ def evaluate(
     from controller.job.store import Store
 
     with told(as_json):
+        validation = limits([f"suite-{number}" for number, _ in enumerate(suite, 1)], max_score_drop, min_score)
+        if reference is None and (lacking := lacks_to_judge_alone(validation)):
+            raise PermanentError(f"--min-score: {lacking}", reason=Reason.INVALID_ARGUMENT)
         suites = tuple(
             Suite(
                 name=f"suite-{number}",
@@ -164,7 +171,7 @@ def evaluate(
         )
         contract = EvaluateContract(
             release=Release(namespace="local", name="evaluate"),
-            reference=_endpoint(reference),
+            reference=_endpoint(reference) if reference else None,
             candidate=_endpoint(candidate),
             api_key_file=str(api_key_file) if api_key_file else None,
             suites=suites,
@@ -175,7 +182,7 @@ def evaluate(
         result = run_evaluate(contract, Progress())
         if contract.store is not None and contract.artifact is not None:
             note(f"scores: {statement_path(Store(Path(contract.store)), contract.artifact)}")
-    judgement = verdict(result, max_score_drop)
+    judgement = verdict(validation, result, alone=reference is None)
     print(report(result, judgement, as_json))
     raise typer.Exit({"Pass": 0, "Fail": 1}.get(judgement.verdict, NO_VERDICT))
 

@@ -6,27 +6,36 @@ Must not know how it was measured.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
+from decimal import Decimal
 
 from controller.api.v1alpha1 import Source, Suite, Validation
 from controller.domain import snapshot
-from controller.domain.checks import Judgement, judge
+from controller.domain.checks import Judgement, judge, judge_alone
+from controller.errors import PermanentError
+from controller.job.reasons import Reason
 from controller.job.summary import EvaluateResult, Throughput
 
 
-def verdict(result: EvaluateResult, max_score_drop: str) -> Judgement:
-    """The verdict that the controller would give with this tolerance."""
-    validation = Validation(
-        suites=[
-            Suite(
-                name=s.name,
-                source=Source(uri=f"pvc://local/{s.name}"),
-                max_score_drop=max_score_drop,
-                max_quantized_score_drop=max_score_drop,
-            )
-            for s in result.suites
-        ]
-    )
-    return judge(validation, True, _for_domain(result))
+def limits(suites: Sequence[str], max_score_drop: str, min_score: str | None) -> Validation:
+    """The same limits for each suite. Raises PermanentError for what is no share."""
+    for option, share in (("--max-score-drop", max_score_drop), ("--min-score", min_score)):
+        if share is not None and not _is_share(share):
+            raise PermanentError(f"{option} {share}: give a share from 0 to 1", reason=Reason.INVALID_ARGUMENT)
+    given = {"max_score_drop": max_score_drop, "max_quantized_score_drop": max_score_drop, "min_score": min_score}
+    named = [Suite(name=name, source=Source(uri=f"pvc://local/{name}"), **given) for name in suites]
+    return Validation(suites=named)
+
+
+def _is_share(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) is not None and Decimal(text) <= 1
+
+
+def verdict(validation: Validation, result: EvaluateResult, *, alone: bool) -> Judgement:
+    """The verdict that the controller would give; `alone`: of a candidate that was compared with nothing."""
+    measured = _for_domain(result)
+    return judge_alone(validation, measured) if alone else judge(validation, True, measured)
 
 
 def _for_domain(result: EvaluateResult) -> snapshot.EvaluateResult:

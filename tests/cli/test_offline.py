@@ -153,6 +153,27 @@ def test_evaluate_exits_by_its_verdict(answers: Any, code: int, verdict: str, tm
     assert f"verdict: {verdict}" in people.stdout
 
 
+@pytest.mark.parametrize(
+    ("least", "code", "says"),
+    [
+        (("--min-score", "0.9"), 0, "verdict: Pass"),
+        (("--min-score", "0.95"), 1, "below minScore 0.95"),
+        ((), 2, "--min-score: there is no live adapter to compare with"),
+        (("--min-score", "0"), 2, "--min-score: there is no live adapter to compare with"),
+        (("--min-score", "much"), 2, "InvalidArgument: --min-score much: give a share from 0 to 1"),
+        (("--min-score", "0.9", "--max-score-drop", "2"), 2, "InvalidArgument: --max-score-drop 2: give a share"),
+    ],
+)
+def test_evaluate_judges_a_candidate_alone_by_the_lowest_score(
+    least: tuple[str, ...], code: int, says: str, tmp_path: Path
+) -> None:
+    with serve(FakeModel("one", lambda q: q if q != "t3" else "?")) as port:
+        given = ["evaluate", "--suite", suite(tmp_path), "--requests", 8, "--candidate", f"http://127.0.0.1:{port}#one"]
+        done = call(*given, *least)
+    assert done.exit_code == code, done.output
+    assert says in done.stdout + done.stderr
+
+
 def test_evaluate_keeps_its_scores_beside_the_artifact(base: Path, adapter: Path, tmp_path: Path) -> None:
     made = call("build", "--adapter", adapter, "--base", base, "--out", tmp_path / "store", "--json")
     built = json.loads(made.stdout)
