@@ -1,10 +1,11 @@
-"""How fast a merge is, beside `cp` and PEFT, in one run: times, peak memory, and how many weights are wrong.
+"""How fast a merge is, beside `cp`, PEFT and mergekit, in one run: times, peak memory, and how many weights are wrong.
 
-python bench/merge.py DIR --ml-python PATH [--sizes 1B 3B] [--rounds 3] [--peft-rounds 1]
+python bench/merge.py DIR --ml-python PATH [--mergekit PATH] [--sizes 1B 3B] [--rounds 3] [--slow-rounds 1]
 
 Makes models shaped like Llamas with random weights in DIR (14 GB for the 3B), and LoRA r=16 on all linear layers.
 Every run starts with the input in the page cache and nothing left to be written, and ends when its output is on the
-disk. PATH is a Python with torch, transformers and peft. Not a test: prints a table, asserts nothing.
+disk; with DIR on a tmpfs no disk takes part. The paths are a Python with torch, transformers and peft, and mergekit's
+`mergekit-yaml`. Not a test: prints a table, asserts nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -178,8 +180,10 @@ def timed(command: list[str], base: Path, out: Path, environment: dict[str, str]
     os.sync()
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", RUNNER, *command], env=os.environ | environment, check=True, stdout=subprocess.PIPE
+        [sys.executable, "-c", RUNNER, *command], env=os.environ | environment, capture_output=True, text=True
     )
+    if done.returncode:
+        sys.exit(f"{shlex.join(command)} failed:\n{done.stderr[-4000:]}")
     for path in out.glob("*"):
         with path.open("rb") as f:
             os.fsync(f)
@@ -187,7 +191,10 @@ def timed(command: list[str], base: Path, out: Path, environment: dict[str, str]
     return Run(seconds, *json.loads(done.stdout.splitlines()[-1]))
 
 
-def commands(work: Path, ml_python: str | None) -> dict[str, list[str]]:
+SLOW = ("PEFT", "mergekit")
+
+
+def commands(work: Path, ml_python: str | None, mergekit: str | None) -> dict[str, list[str]]:
     base, adapter = work / "base", work / "adapter"
     files = " ".join(str(p) for p in sorted(base.iterdir()))
     found = {
@@ -199,6 +206,12 @@ def commands(work: Path, ml_python: str | None) -> dict[str, list[str]]:
     }
     if ml_python:
         found["PEFT"] = [ml_python, "-c", PEFT, str(base), str(adapter), f"{work}/PEFT", "2400MB"]
+    if mergekit:
+        asked = {"models": [{"model": f"{base}+{adapter}", "parameters": {"weight": 1.0}}]}
+        (work / "mergekit.json").write_text(json.dumps({**asked, "merge_method": "linear", "dtype": "bfloat16"}))
+        cache = f"{work}/mergekit-cache"
+        merged = [mergekit, f"{work}/mergekit.json", f"{work}/mergekit", "--no-copy-tokenizer", "--lora-merge-cache"]
+        found["mergekit"] = ["/bin/sh", "-c", f"rm -rf {cache} && {' '.join(merged)} {cache}"]
     return found
 
 
@@ -238,14 +251,14 @@ def measure(size: str, arguments: argparse.Namespace) -> None:
     work = arguments.directory / size
     make(work, SHAPES[size])
     base = read_base(work / "base")
-    every = commands(work, arguments.ml_python)
+    every = commands(work, arguments.ml_python, arguments.mergekit)
     runs: dict[str, list[Run]] = {name: [] for name in every}
     share: dict[str, float] = {}
     ratios: dict[str, list[float]] = {name: [] for name in every}
     environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "HF_HUB_OFFLINE": "1"}
     for number in range(arguments.rounds):
         for name, command in every.items():
-            if name == "PEFT" and number >= arguments.peft_rounds:
+            if name in SLOW and number >= arguments.slow_rounds:
                 continue
             out = work / name.split(" ")[0]
             run = timed(command, work / "base", out, environment)
@@ -274,7 +287,8 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ml-python")
-    parser.add_argument("--peft-rounds", type=int, default=1)
+    parser.add_argument("--mergekit")
+    parser.add_argument("--slow-rounds", type=int, default=1)
     arguments = parser.parse_args()
     for size in arguments.sizes:
         measure(size, arguments)
