@@ -18,24 +18,45 @@ lock() { # DIRECTORY
   flock --nonblock 9 || { echo "waiting for another run of this in $1 ..." >&2; flock 9; }
 }
 
-# Run a command with its output in a log; every 15 s a line says how far it is.
+# Run a command with its output in a log; every 15 s a line says how far it is. It gets a process group of its own, and
+# not the lock: what a background command starts ignores SIGINT, and after Ctrl-C went on and held the lock.
 with_progress() { # TITLE LOG COMMAND...
-  local title=$1 log=$2 start=$SECONDS pid
+  local title=$1 log=$2 start=$SECONDS command reporter failed=0
   shift 2
   echo "$title ..." >&2
-  "$@" >"$log" 2>&1 &
-  pid=$!
-  trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
-  until timeout --foreground 15 tail --pid="$pid" --sleep-interval=0.2 -f /dev/null; do
-    echo "  $((SECONDS - start)) s: $(progress_of "$log")" >&2
-  done
+  trap 'end_jobs; exit 130' INT TERM
+  set -m
+  "$@" >"$log" 2>&1 </dev/null 9>&- &
+  command=$!
+  report "$log" 9>&- &
+  reporter=$!
+  set +m
+  wait "$command" || failed=1
   trap - INT TERM
-  if ! wait "$pid"; then
+  kill -- "-$reporter" 2>/dev/null || true
+  wait "$reporter" || true
+  if [ $failed = 1 ]; then
     tail -n 25 "$log" >&2
     echo "$title: failed; the whole output is in $log" >&2
     return 1
   fi
   echo "$title: done in $((SECONDS - start)) s" >&2
+}
+
+# The jobs that this shell has started under `set -m`, each with its whole process group.
+end_jobs() {
+  local job
+  for job in $(jobs -p); do
+    kill -- "-$job" 2>/dev/null || true
+  done
+  wait
+}
+
+report() { # LOG
+  local start=$SECONDS
+  while sleep 15; do
+    echo "  $((SECONDS - start)) s: $(progress_of "$1")" >&2
+  done
 }
 
 # How far a log says its command is; a script may define its own.

@@ -24,7 +24,7 @@ from controller.domain.actions import (
 from controller.domain.loading import UNROUTE_DELAY
 from controller.domain.snapshot import LoadFailure, PodFacts, Snapshot
 from controller.engine.errors import EngineTroubled, NameTaken, UnknownAdapter
-from controller.errors import AdapterReleaseError, LeadershipLost, NotFound, PermanentError, TransientError
+from controller.errors import AdapterReleaseError, Conflict, LeadershipLost, NotFound, PermanentError, TransientError
 from controller.reconcile.engines import Engine, Engines
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.pods import UNROUTED_ANNOTATION_PREFIX, container_status, parse_time
@@ -97,7 +97,7 @@ class PodActions:
             except AdapterReleaseError:
                 self._put_back(engine, action)
                 raise
-        self._label(turn, pod, live, action.label)
+        self._label_replaced(turn, pod, live, action.label)
         with suppress(UnknownAdapter):
             engine.unload(action.staging_name)
 
@@ -158,6 +158,21 @@ class PodActions:
         with suppress(AdapterReleaseError):
             engine.unload(action.engine_name)
         engine.load(action.engine_name, action.old_path)
+
+    def _label_replaced(self, turn: Turn, pod: PodFacts, before: dict[str, Any], value: str) -> None:
+        """Whatever else was written to the pod during the load: until it has this label, nobody answers."""
+        try:
+            self._label(turn, pod, self._same_in_route(turn, pod, before), value)
+        except Conflict:
+            self._label(turn, pod, self._same_in_route(turn, pod, before), value)
+
+    def _same_in_route(self, turn: Turn, pod: PodFacts, before: dict[str, Any]) -> dict[str, Any]:
+        """The pod as it is now, if it is still the container that was proven, and nobody else has moved its label."""
+        live, label = self._live(turn, pod), turn.snapshot.loaded_label
+        was, now = ((p["metadata"].get("labels") or {}).get(label) for p in (before, live))
+        if was != now:
+            raise StalePod(f"the label of pod {pod.name} was changed from {was} to {now} during its update")
+        return live
 
     def _label(self, turn: Turn, pod: PodFacts, live: dict[str, Any], value: str) -> None:
         patch = {

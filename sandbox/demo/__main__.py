@@ -9,6 +9,7 @@ name; what that must have is in sandbox/README.md, "A cluster of yours".
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 
@@ -21,15 +22,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--context", default="", help="use this kube-context instead of making a cluster")
     options = parser.parse_args()
-    began = time.monotonic()
     try:
-        narrator = prepare(options.context)
-        life = Life(narrator)
-        life.play()
-        broken = life.judge()
+        return demo(options.context)
     except DemoFailed as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def demo(context: str) -> int:
+    began = time.monotonic()
+    narrator = prepare(context)
+    life = Life(narrator)
+    with narrator.farewell_if_cut_short():
+        life.play()
+        broken = life.judge()
     print("\n== What it brought")
     narrator.table([(key, str(value)) for key, value in life.results.items()])
     print("\n== How long each step took")

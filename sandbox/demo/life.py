@@ -60,6 +60,13 @@ class Life:
             self.n.say(f"score of the base on the held-out set: {self.results['base score']:.3f}")
         with self.n.step("Apply the release: the adapter is imported, loaded, proven and routed"):
             self.apply()
+        try:
+            self.play_under_load()
+        except BaseException:  # Ctrl-C, too: the load would go on for two hours
+            self.delete_load(check=False)
+            raise
+
+    def play_under_load(self) -> None:
         with self.n.step("A constant load from here to the end: 10 requests a second, each on a new connection"):
             self.start_load()
         with self.n.step("Promote: merge, quantize, validate against the live adapter, swap, observe"):
@@ -84,6 +91,8 @@ class Life:
         return "queue=billing urgency=high" in self.ask(check=False, show=False)
 
     def start_load(self) -> None:
+        if self.n.is_sandbox:  # what a demo that was killed has left; to apply an ended pod again starts nothing
+            self.delete_load()
         self.n.kubectl("apply", "-f", str(HERE / "manifests/load.yaml"))
         self.n.kubectl("-n", NAMESPACE, "wait", "pod/load", "--for=condition=Ready", "--timeout=60s", quiet=True)
 
@@ -158,7 +167,10 @@ class Life:
         }
         self.results |= {title: self.load[key] for key, title in names.items()}
         self.results["latency of the load: p50, p99"] = f"{self.load['p50']} s, {self.load['p99']} s"
-        self.n.kubectl("-n", NAMESPACE, "delete", "pod", "load", quiet=True)
+        self.delete_load()
+
+    def delete_load(self, check: bool = True) -> None:
+        self.n.kubectl("-n", NAMESPACE, "delete", "pod", "load", "--ignore-not-found", quiet=True, check=check)
 
     def judge(self) -> list[str]:
         """What the demo promises and did not keep."""

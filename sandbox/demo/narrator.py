@@ -22,7 +22,7 @@ class Narrator:
         self.environment = {**os.environ, **environment}
         self.kubectl_command = kubectl
         self._shown = ["kubectl", *(("--context", context) if context else ())]
-        self._context = context
+        self.is_sandbox = not context
         self.take_away: list[str] = []
         self.times: list[tuple[str, float]] = []
 
@@ -79,19 +79,28 @@ class Narrator:
             time.sleep(0.2)
         return time.monotonic() - began
 
+    @contextmanager
+    def farewell_if_cut_short(self) -> Iterator[None]:
+        """By a failure or by Ctrl-C: the reader hears that everything stays up, and how to stop it."""
+        try:
+            yield
+        except BaseException:
+            self.farewell()
+            raise
+
     def farewell(self) -> None:
         kubectl = shlex.join(self._shown)
         print("\nEverything stays up. To look around:")
-        if not self._context:
+        if self.is_sandbox:
             print(f"   export KUBECONFIG={self.environment['KUBECONFIG']}")
         print(f"   {kubectl} -n llm get ar,pods,services")
         print(f"   {kubectl} -n llm describe ar support-bot")
-        if self._context:
+        if self.is_sandbox:
+            print("To stop it and leave nothing behind: make down", flush=True)
+        else:
             print("To take it away again; what was there before, and what lies in the store, stay:")
             for arguments in self.take_away:
-                print(f"   {kubectl} {arguments}")
-        else:
-            print("To stop it and leave nothing behind: make down")
+                print(f"   {kubectl} {arguments}", flush=True)
 
     def table(self, rows: list[tuple[str, ...]]) -> None:
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

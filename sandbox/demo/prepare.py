@@ -27,26 +27,33 @@ WHAT_A_CLUSTER_NEEDS = 'Nothing was changed there. What it needs: sandbox/README
 
 
 def prepare(context: str) -> Narrator:
-    if context:
-        narrator = use_context(context)
-        if not existing(narrator, CRD):
-            narrator.take_away.append(
-                "delete -f manifests/install.yaml   # with the CRD go all releases of the cluster"
-            )
-            install(narrator)
-    else:
-        narrator, store = make_cluster()
-        with narrator.step("Train the base model"):
-            train(store, "base")
-        install(narrator, SANDBOX / "manifests/store.yaml", SANDBOX / "manifests/base.yaml")
-        with narrator.step("Train the adapter, while vLLM starts with the base"):
-            train(store, "v1")
-    start_client(narrator)
-    wait_for_base(narrator)
+    narrator = use_context(context) if context else make_cluster()
+    with narrator.farewell_if_cut_short():
+        if context:
+            install_if_missing(narrator)
+        else:
+            fill_sandbox(narrator)
+        start_client(narrator)
+        wait_for_base(narrator)
     return narrator
 
 
-def make_cluster() -> tuple[Narrator, Path]:
+def install_if_missing(n: Narrator) -> None:
+    if not existing(n, CRD):
+        n.take_away.append("delete -f manifests/install.yaml   # with the CRD go all releases of the cluster")
+        install(n)
+
+
+def fill_sandbox(n: Narrator) -> None:
+    store = Path(_output("node/kube-up.sh", "store"))
+    with n.step("Train the base model"):
+        train(store, "base")
+    install(n, SANDBOX / "manifests/store.yaml", SANDBOX / "manifests/base.yaml")
+    with n.step("Train the adapter, while vLLM starts with the base"):
+        train(store, "v1")
+
+
+def make_cluster() -> Narrator:
     """The sandbox: made if it is not up; nothing outside of its own directories and namespaces is touched."""
     quiet = Narrator({}, ["kubectl"])
     with quiet.step("A cluster with one real node"):
@@ -56,7 +63,7 @@ def make_cluster() -> tuple[Narrator, Path]:
     narrator = Narrator({"KUBECONFIG": kubeconfig}, [str(kubectl), "--kubeconfig", kubeconfig])
     narrator.times = quiet.times
     narrator.say(f"export KUBECONFIG={kubeconfig}")
-    return narrator, Path(_output("node/kube-up.sh", "store"))
+    return narrator
 
 
 def use_context(context: str) -> Narrator:

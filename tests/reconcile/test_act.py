@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -262,6 +262,64 @@ def test_an_update_that_fails_puts_the_old_version_back(world: Cluster) -> None:
         world.actor(REPLACE, world.turn())
     assert world.engines["pod-0"].listed["support-bot"] == adapter_path(D1)
     assert labels(world)[LABEL] == "11111111"
+
+
+def at_the_load_of(world: Cluster, engine_name: str, happens: Callable[[], object]) -> None:
+    """Let something happen while vLLM loads it on the pod."""
+    engine, asked = world.engines["pod-0"], world.engines["pod-0"].answer
+
+    def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
+        if path == "/v1/load_lora_adapter" and body["lora_name"] == engine_name:
+            happens()
+        return asked(method, path, body)
+
+    engine.answer = answer  # type: ignore[method-assign]
+
+
+def touch_pod(world: Cluster) -> None:
+    world.api.patch(PODS.path(NAMESPACE, "pod-0"), {"metadata": {"annotations": {"somebody": "else"}}})
+
+
+def test_what_is_written_to_the_only_pod_during_its_update_does_not_keep_it_out_of_the_route(world: Cluster) -> None:
+    """It held the new version under the old label until the next pass took that off: a second gap, and a long one."""
+    for action in (LOAD, PROVE, STAGE):
+        world.actor(action, world.turn())
+    at_the_load_of(world, "support-bot", lambda: touch_pod(world))
+    world.actor(REPLACE, world.turn())
+    assert labels(world)[LABEL] == "22222222"
+    assert world.engines["pod-0"].listed == {"support-bot": adapter_path(D2)}
+
+
+def test_a_write_that_comes_just_before_the_label_of_an_update_makes_it_try_again_once(world: Cluster) -> None:
+    for action in (LOAD, PROVE, STAGE):
+        world.actor(action, world.turn())
+
+    def meanwhile(connection: Connection) -> None:
+        touch_pod(world)
+        connection.answer_truly()
+
+    world.api.inject(meanwhile, method="PATCH", path="pods/pod-0", times=1)
+    world.actor(REPLACE, world.turn())
+    assert labels(world)[LABEL] == "22222222"
+
+
+def test_a_container_that_restarts_during_its_update_does_not_get_the_label(world: Cluster) -> None:
+    for action in (LOAD, PROVE, STAGE):
+        world.actor(action, world.turn())
+    at_the_load_of(world, "support-bot", lambda: world.restart("pod-0"))
+    with pytest.raises(StalePod):
+        world.actor(REPLACE, world.turn())
+    assert labels(world)[LABEL] == "11111111"
+
+
+def test_a_pod_that_somebody_else_took_out_of_the_route_during_its_update_stays_out(world: Cluster) -> None:
+    for action in (LOAD, PROVE, STAGE):
+        world.actor(action, world.turn())
+    out = {"metadata": {"labels": {LABEL: None}}}
+    at_the_load_of(world, "support-bot", lambda: world.api.patch(PODS.path(NAMESPACE, "pod-0"), out))
+    with pytest.raises(StalePod, match="from 11111111 to None during its update"):
+        world.actor(REPLACE, world.turn())
+    assert LABEL not in labels(world)
 
 
 # -- the fence

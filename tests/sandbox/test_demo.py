@@ -1,4 +1,6 @@
-"""The demo on a cluster of the reader's, which a fake kubectl plays: nothing of theirs is overwritten or removed."""
+"""The demo on a cluster that a fake kubectl plays: nothing of the reader's is overwritten or removed, and whoever
+interrupts it is left with no load.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.demo.narrator import DemoFailed
+from sandbox.demo.life import Life
+from sandbox.demo.narrator import DemoFailed, Narrator
 from sandbox.demo.prepare import CHECKOUT, prepare
 
 NEEDED = ["deployment/tiny-llama", "service/tiny-llama", "persistentvolumeclaim/store"]
@@ -24,6 +27,9 @@ here=$(dirname "$0")
 echo "$*" >>"$here/calls"
 [[ " $* " != *" get "* ]] || for word; do grep -xFe "$word" "$here/has" || true; done
 [[ " $* " != *" ar/"* ]] || grep -q ^customresourcedefinition "$here/has" || { echo "no such type" >&2; exit 1; }
+[[ " $* " != *" /client/ask.py "* ]] || echo "queue=billing urgency=high"
+[[ " $* " != *" /client/score.py "* ]] || echo '{"score": 0.9}'
+[ ! -e "$here/at" ] || [[ " $* " != *" $(head -n 1 "$here/at") "* ]] || . "$here/then"
 """
 
 
@@ -32,6 +38,7 @@ class Theirs:
 
     def __init__(self, directory: Path) -> None:
         self._has, self._calls = directory / "has", directory / "calls"
+        self._at, self._then = directory / "at", directory / "then"
         self._calls.touch()
         program = directory / "kubectl"
         program.write_text(KUBECTL)
@@ -40,8 +47,16 @@ class Theirs:
     def has(self, *names: str) -> None:
         self._has.write_text("".join(f"{name}\n" for name in names))
 
+    def at(self, words: str, then: str) -> None:
+        """What a command with these words does."""
+        self._at.write_text(words)
+        self._then.write_text(then)
+
+    def calls(self) -> list[str]:
+        return self._calls.read_text().splitlines()
+
     def writes(self) -> list[str]:
-        return [call for call in self._calls.read_text().splitlines() if "apply" in call.split()]
+        return [call for call in self.calls() if "apply" in call.split()]
 
 
 @pytest.fixture
@@ -97,6 +112,75 @@ def test_a_second_demo_is_told_how_to_remove_what_the_first_left(theirs: Theirs)
     assert remove in refusal(theirs)
     theirs.has(*NEEDED, *INSTALLED)
     prepare("theirs")
+
+
+DELETE_LOAD = "-n llm delete pod load --ignore-not-found"
+
+
+def start_demo() -> subprocess.Popen[str]:
+    """On the cluster `theirs`, as the leader of a process group (what Ctrl-C reaches)."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "sandbox.demo", "--context", "theirs"],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_demo_that_fails_under_load_takes_the_load_away_and_says_what_stays(theirs: Theirs) -> None:
+    """It went on asking ten times a second for two hours."""
+    theirs.has(*NEEDED, *INSTALLED)
+    theirs.at("wait pod/load", "echo timed out >&2; exit 1")
+    demo = start_demo()
+    said, complained = demo.communicate(timeout=30)
+    assert demo.returncode == 1
+    assert theirs.calls()[-1] == f"--context theirs {DELETE_LOAD}"
+    assert "To take it away again" in said
+    assert "timed out" in complained
+
+
+def test_a_demo_that_is_interrupted_under_load_takes_the_load_away_and_says_what_stays(
+    theirs: Theirs, tmp_path: Path
+) -> None:
+    theirs.has(*NEEDED, *INSTALLED)
+    os.mkfifo(tmp_path / "waits")
+    theirs.at("wait pod/load", 'echo yes >"$here/waits"; exec sleep 300')
+    demo = start_demo()
+    assert (tmp_path / "waits").read_text() == "yes\n"
+    os.killpg(demo.pid, signal.SIGINT)
+    said, complained = demo.communicate(timeout=30)
+    assert demo.returncode == 128 + signal.SIGINT
+    assert theirs.calls()[-1] == f"--context theirs {DELETE_LOAD}"
+    assert "To take it away again" in said
+    assert complained == "\ndemo: interrupted\n"
+
+
+def test_a_demo_that_is_interrupted_while_it_prepares_says_what_stays(theirs: Theirs, tmp_path: Path) -> None:
+    theirs.has(*NEEDED, *INSTALLED)
+    os.mkfifo(tmp_path / "waits")
+    theirs.at("wait pod/client", 'echo yes >"$here/waits"; exec sleep 300')
+    demo = start_demo()
+    assert (tmp_path / "waits").read_text() == "yes\n"
+    os.killpg(demo.pid, signal.SIGINT)
+    said, complained = demo.communicate(timeout=30)
+    assert demo.returncode == 128 + signal.SIGINT
+    assert "To take it away again" in said
+    assert complained == "\ndemo: interrupted\n"
+
+
+def test_in_the_sandbox_a_load_that_a_killed_demo_left_makes_way_for_a_new_one(theirs: Theirs) -> None:
+    """If it had ended, applying it again started nothing, and the demo waited for it in vain."""
+    Life(Narrator({}, ["kubectl"])).start_load()
+    deleted, applied, *_ = theirs.calls()
+    assert deleted == DELETE_LOAD
+    assert applied.startswith("apply -f ")
+
+
+def test_on_a_cluster_of_the_reader_s_no_load_is_deleted_that_the_demo_has_not_started(theirs: Theirs) -> None:
+    Life(Narrator({}, ["kubectl"], "theirs")).start_load()
+    assert not any("delete" in call for call in theirs.calls())
 
 
 def test_an_interrupted_demo_lets_its_program_clean_up(tmp_path: Path) -> None:
