@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from controller.job.floats import decode
+from controller.job.safetensors_header import read_header
 from tests.e2e.cluster import Cluster, measured
 from tests.e2e.release import ANSWER, Release, cheaply, spec_of
 
@@ -22,7 +26,7 @@ def with_saved_head(cluster: Cluster) -> str:
     made = cluster.store / "incoming" / name
     shutil.copytree(v1, made, dirs_exist_ok=True)
     weights, described = made / "adapter_model.safetensors", made / "adapter_config.json"
-    head = load_file(cluster.store / "models" / "base" / "model.safetensors")["lm_head.weight"]
+    head = float32(cluster.store / "models" / "base" / "model.safetensors", "lm_head.weight")
     tensors = load_file(weights) | {"base_model.model.lm_head.weight": head}
     config = json.loads(described.read_text()) | {"modules_to_save": ["lm_head"]}
     weights.unlink()
@@ -30,6 +34,12 @@ def with_saved_head(cluster: Cluster) -> str:
     weights.chmod(0o644)
     described.write_text(json.dumps(config))
     return name
+
+
+def float32(path: Path, name: str) -> np.ndarray:
+    info = read_header(path).tensors[name]
+    stored = np.fromfile(path, np.uint8)[info.start : info.end]
+    return decode(stored, info.dtype).reshape(info.shape).astype(np.float32)
 
 
 @pytest.fixture
