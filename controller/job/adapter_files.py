@@ -1,13 +1,13 @@
 """The files of an adapter's directory: which are its own, and what must never be opened.
 
-The importer copies the known ones; others are left behind. Must not know what is in the files.
+The importer keeps the known ones; others are left behind. Must not know what is in the files.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from controller.job.adapter import CONFIG, WEIGHTS
@@ -29,6 +29,7 @@ OPTIONAL = (
     "vocab.json",
 )
 KNOWN = frozenset(REQUIRED + OPTIONAL)
+COMPARED = "config.json"  # of the base, from some trainers: read, and not kept
 MAX_FILES = 1000
 MAX_BYTES = 64 << 30
 MAX_OPTIONAL_BYTES = 256 << 20
@@ -63,7 +64,15 @@ def is_readable(path: Path) -> bool:
 
 def left_behind(path: Path) -> list[str]:
     """Names in the directory that are no part of an adapter: nothing reads them."""
-    return sorted(set(_names(path)) - KNOWN)
+    return strangers(_names(path))
+
+
+def strangers(names: Iterable[str]) -> list[str]:
+    return sorted(set(names) - KNOWN - {COMPARED})
+
+
+def left_behind_note(names: Sequence[str]) -> list[str]:
+    return [f"not part of an adapter, left behind: {some(names)}"] if names else []
 
 
 def _names(path: Path) -> list[str]:

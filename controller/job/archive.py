@@ -6,23 +6,30 @@ Must not know what the files are for.
 
 from __future__ import annotations
 
+import gzip
+import io
+import lzma
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from controller.errors import PermanentError
 from controller.job.reasons import Reason
 
 BLOCK = 1 << 20
 MAX_MEMBERS = 10_000
+MAX_HEADER_BYTES = 16 << 20  # of all members together
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 Member = tuple[str, Callable[[], IO[bytes] | None]]
+_BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, RuntimeError, ValueError),
+)
 
 
 def is_archive(name: str) -> bool:
@@ -32,11 +39,15 @@ def is_archive(name: str) -> bool:
 def extract(archive: Path, target: Path, anchor: str, wanted: frozenset[str], max_bytes: int) -> list[str]:
     """Writes the `wanted` files that lie beside the one file called `anchor` into `target`; all names there.
 
-    Raises PermanentError for links, devices, names that leave the archive, several anchors or too many bytes.
+    Raises PermanentError for links, devices, names that leave the archive, several anchors or too many bytes: what is
+    not wanted counts where it must be unpacked to get past it.
     """
     try:
-        with closing(_open(archive)) as opened:
+        with _unpacked(archive) as source:
+            reader = _Reader(archive, source, max_bytes)
+            opened = _open(reader)
             members = dict(_members(opened))
+            reader.header_room = None
             anchors = [PurePosixPath(n) for n in members if PurePosixPath(n).name == anchor]
             if len(anchors) != 1:
                 raise _invalid(archive, f"holds {len(anchors)} files {anchor}; one is needed")
@@ -44,17 +55,54 @@ def extract(archive: Path, target: Path, anchor: str, wanted: frozenset[str], ma
             for name in sorted(wanted & set(beside)):
                 max_bytes -= _write(archive, members[beside[name]](), target / name, max_bytes)
             return sorted(beside)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as e:
+    except _BROKEN as e:
         # an unreadable archive is the packer's mistake, a full disk is not
         if isinstance(e, OSError) and e.errno is not None:
             raise
         raise _invalid(archive, str(e) or type(e).__name__) from e
 
 
-def _open(archive: Path) -> tarfile.TarFile | zipfile.ZipFile:
-    if archive.name.lower().endswith(".zip"):
-        return zipfile.ZipFile(archive)
-    return tarfile.open(archive, "r:gz" if archive.name.lower().endswith(("gz",)) else "r:")
+class _Reader:
+    """What tarfile and zipfile read an archive through.
+
+    Both take a header into memory whole, however large it says it is, so headers have a limit; it is `header_room`
+    until they are read. tarfile gets past a member by unpacking it, so that is counted by how far it goes.
+    """
+
+    def __init__(self, archive: Path, source: IO[bytes], room: int) -> None:
+        self.header_room: int | None = MAX_HEADER_BYTES
+        self.archive = archive
+        self._source, self._room = source, room
+        self.tell, self.seekable = source.tell, source.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        room = self.header_room
+        if room is None:
+            return self._source.read(size)
+        block = self._source.read(room + 1 if size < 0 else min(size, room + 1))
+        if len(block) > room:
+            raise ValueError(f"its headers are larger than {MAX_HEADER_BYTES} bytes")
+        self.header_room = room - len(block)
+        return block
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET and position > self._room:
+            raise _too_large(self.archive)
+        return self._source.seek(position, whence)
+
+
+def _unpacked(archive: Path) -> IO[bytes]:
+    """The bytes of the .zip or .tar, without the .gz."""
+    if archive.name.lower().endswith("gz"):
+        return cast(IO[bytes], gzip.open(archive))
+    return archive.open("rb")
+
+
+def _open(reader: _Reader) -> tarfile.TarFile | zipfile.ZipFile:
+    source = cast(IO[bytes], reader)
+    if reader.archive.name.lower().endswith(".zip"):
+        return zipfile.ZipFile(source)
+    return tarfile.open(fileobj=source, mode="r:")
 
 
 def _members(opened: tarfile.TarFile | zipfile.ZipFile) -> Iterator[Member]:
@@ -81,6 +129,7 @@ def _entries(opened: tarfile.TarFile | zipfile.ZipFile) -> Iterator[Entry]:
                 yield info.filename, stat.S_IFMT(mode) in (0, stat.S_IFREG), partial(opened.open, info)
     else:
         for member in opened:
+            member.pax_headers = {}  # of those of the whole archive each member has a copy
             if not member.isdir():
                 yield member.name, member.isreg(), partial(opened.extractfile, member)
 
@@ -93,9 +142,13 @@ def _write(archive: Path, source: IO[bytes] | None, target: Path, room: int) -> 
         while block := source.read(BLOCK):
             size += len(block)
             if size > room:
-                raise PermanentError(f"{archive.name} unpacks to more than allowed", reason=Reason.SOURCE_TOO_LARGE)
+                raise _too_large(archive)
             out.write(block)
     return size
+
+
+def _too_large(archive: Path) -> PermanentError:
+    return PermanentError(f"{archive.name} unpacks to more than allowed", reason=Reason.SOURCE_TOO_LARGE)
 
 
 def _invalid(archive: Path, what: str) -> PermanentError:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,23 @@ class Base:
         shard = self.location.get(name)
         return self.shards[shard].tensors[name] if shard is not None else None
 
-    @property
+    @cached_property  # asked for each tensor
     def dtype(self) -> str:
-        """What the weights are stored in: as config.json says, else what most of the bytes are."""
+        """What most bytes of the weights are stored in; of two that have as many, what config.json says."""
+        sizes: dict[str, int] = {}
+        for info in self.tensors():
+            sizes[info.dtype] = sizes.get(info.dtype, 0) + info.size
+        return max(sizes, key=lambda d: (sizes[d], d == self.named_dtype))
+
+    @property
+    def named_dtype(self) -> str | None:
+        """What the weights are stored in by config.json, which may be wrong."""
         text = self.config.get("text_config") if isinstance(self.config.get("text_config"), dict) else {}
         for config in (self.config, text or {}):
             named = config.get("dtype") or config.get("torch_dtype")
             if isinstance(named, str) and named.removeprefix("torch.") in _DTYPES:
                 return _DTYPES[named.removeprefix("torch.")]
-        sizes: dict[str, int] = {}
-        for info in self.tensors():
-            sizes[info.dtype] = sizes.get(info.dtype, 0) + info.size
-        return max(sizes, key=lambda d: sizes[d])
+        return None
 
     @property
     def layers(self) -> int | None:

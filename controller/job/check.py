@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from controller.job import check_base, check_saved, check_tokenizer
 from controller.job.adapter import CONFIG, WEIGHTS, Adapter, LoraModule, make_adapter
 from controller.job.adapter_config import AdapterConfig, parse_config
-from controller.job.adapter_files import file_is_of_another_format, is_readable, left_behind
+from controller.job.adapter_files import file_is_of_another_format, is_readable, left_behind, left_behind_note
 from controller.job.architecture import core_of
 from controller.job.base import Base
 from controller.job.changes import Weighted
@@ -70,9 +70,7 @@ def examine(path: Path, base: Base | None, max_lora_rank: int | None = None, use
         subject = replace(subject, use=Use.MERGE if merge_only else Use.SERVE)
     findings += [finding for check in CHECKS for finding in _carried_out(check, subject)]
     tokenizer, notes = check_tokenizer.compare(subject)
-    notes = [*check_base.notes_of(subject), *notes]
-    if extra := left_behind(path):
-        notes.append(f"not part of an adapter, left behind: {some(extra)}")
+    notes = [*check_base.notes_of(subject), *notes, *left_behind_note(left_behind(path))]
     findings = list(dict.fromkeys([*findings, *tokenizer]))
     findings = findings or [*_carried_out(merge_refuses_it, subject)]
     return Report(subject.adapter, tuple(findings), tuple(notes), merge_only)

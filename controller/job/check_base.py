@@ -7,9 +7,9 @@ layers and classes prove; they refuse. Must not know of tokenizers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from controller.job.adapter_files import COMPARED, is_readable
 from controller.job.base import Base
 from controller.job.contract import Use
 from controller.job.findings import Finding, shown
@@ -97,8 +97,8 @@ def notes_of(s: Subject) -> Iterator[str]:
 
 
 def _shipped(s: Subject) -> Mapping[str, Any]:
-    path: Path = s.adapter.path / "config.json"
-    return read_object(path, 1 << 20) if path.is_file() and not path.is_symlink() else {}
+    path = s.adapter.path / COMPARED
+    return read_object(path, 1 << 20) if is_readable(path) else {}
 
 
 def _differences(

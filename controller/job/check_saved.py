@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 
 from controller.job.architecture import Architecture
 from controller.job.findings import Finding, some
-from controller.job.module_names import is_embedding, is_vocabulary, suffixes
+from controller.job.module_names import is_embedding, is_sense, is_vocabulary, suffixes
 from controller.job.reasons import Reason
 from controller.job.safetensors_header import TensorInfo
 from controller.job.subject import Check, Subject
@@ -21,11 +21,14 @@ def merge_only(s: Subject) -> Iterator[str]:
     """What the tensors, not the config, say that only a merge can take in.
 
     vLLM has a layer for a LoRA on an embedding, but only in some models, and never with a vocabulary of another size.
+    Without --enable-tower-connector-lora it answers 200 to a LoRA on a vision tower, and leaves it out.
     """
     if s.adapter.embeddings:
         yield f"a LoRA on an embedding ({some(s.adapter.embeddings)})"
     if s.architecture is not None and (tied := [m for m in s.adapter.modules if s.architecture.is_tied_output(m)]):
         yield f"a LoRA on a tied output layer ({some(tied)})"
+    if senses := [m for m in s.adapter.modules if is_sense(m)]:
+        yield f"a LoRA on what sees or hears ({some(senses)})"
     if whole := [n for n in s.adapter.saved if not _is_configured(s, n)]:
         yield f"whole tensors ({some(whole)})"
 

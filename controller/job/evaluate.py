@@ -6,6 +6,7 @@ not know what serves.
 
 from __future__ import annotations
 
+import logging
 import statistics
 import tempfile
 import time
@@ -25,6 +26,8 @@ from controller.job.store import Store
 from controller.job.suite import MAX_BYTES, Example, Examples, is_right, read_suite
 from controller.job.summary import BenchmarkResult, EvaluateResult, SuiteResult, Throughput
 
+log = logging.getLogger("adapterrelease.job")
+
 SCORE_CONCURRENCY = 8
 ROUNDS = 4
 Prompt = tuple[Example, int]
@@ -36,13 +39,16 @@ def run_evaluate(
     clock: Callable[[], float] = time.perf_counter,
     now: Callable[[], str] = utc_now,
 ) -> EvaluateResult:
-    """Scores and throughput; what is known of an artifact is kept beside it.
+    """Scores and throughput; what is known of an artifact is kept beside it, and is not measured again.
 
     Raises PermanentError for a bad suite or artifact, TransientError if an endpoint is not there, OSError if the
     result cannot be kept.
     """
     progress.stage("fetch")
     statement = _statement(contract)
+    if statement is not None and (kept := statement.kept()) is not None:
+        log.info("%s: there already, so nothing is measured again", statement.path)
+        return kept
     started = now()
     read = _read_suites(contract, progress)
     suites = [(suite, data.examples) for suite, data in read]
@@ -70,6 +76,7 @@ def run_evaluate(
     if statement is not None:
         progress.stage("publish", unit="items")
         statement.publish(contract, result, [data.digest for _, data in read], started, now())
+        return statement.kept() or result
     return result
 
 

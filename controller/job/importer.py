@@ -7,19 +7,24 @@ Must not know how the adapter is served.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from controller.errors import PermanentError
 from controller.job.adapter import CONFIG, WEIGHTS, Adapter
 from controller.job.adapter_files import (
+    COMPARED,
     KNOWN,
     MAX_OPTIONAL_BYTES,
     OPTIONAL,
     PICKLES,
     REQUIRED,
     file_is_of_another_format,
+    is_readable,
+    left_behind,
+    left_behind_note,
+    strangers,
 )
 from controller.job.archive import extract, is_archive
 from controller.job.base import find_base, read_base
@@ -49,9 +54,10 @@ def run_import(contract: ImportContract, progress: Progress, downloader: Downloa
             copy = work / "adapter"
             remove_directory(copy)
             copy.mkdir()
-            fetch_adapter(contract.adapter.source, copy, contract.max_bytes, progress, downloader)
+            left = fetch_adapter(contract.adapter.source, copy, contract.max_bytes, progress, downloader)
             digests = _digests(copy, contract.adapter.digest, progress)
-            adapter, merge_only = _check(copy, contract, progress)
+            adapter, merge_only = _check(copy, contract, left, progress)
+            (copy / COMPARED).unlink(missing_ok=True)
             made = _publish(store, contract, adapter, copy, digests, progress)
             return made.model_copy(update={"merge_only": merge_only})
         finally:
@@ -60,43 +66,49 @@ def run_import(contract: ImportContract, progress: Progress, downloader: Downloa
 
 def fetch_adapter(
     source: Source, copy: Path, max_bytes: int, progress: Progress, downloader: Downloader | None = None
-) -> None:
-    """Copies the known files of the adapter that `source` names into `copy`."""
+) -> list[str]:
+    """Copies the known files of the adapter that `source` names into `copy`; what else is seen there.
+
+    A config.json beside it is copied too, since it may say of which model the adapter is.
+    """
     progress.stage("fetch")
     if source.path is not None:
-        _from_path(Path(source.path), Path(source.root or "/"), copy, max_bytes, progress)
-    elif is_archive(urlsplit(str(source.url)).path):
-        _from_archive(str(source.url), copy, max_bytes, progress, downloader or downloader_for(source))
-    else:
-        _from_directory(str(source.url), copy, max_bytes, progress, downloader or downloader_for(source))
+        return _from_path(Path(source.path), Path(source.root or "/"), copy, max_bytes, progress)
+    if is_archive(urlsplit(str(source.url)).path):
+        return _from_archive(str(source.url), copy, max_bytes, progress, downloader or downloader_for(source))
+    _from_directory(str(source.url), copy, max_bytes, progress, downloader or downloader_for(source))
+    return []  # a server says of no file but those that it is asked for
 
 
-def _from_path(path: Path, root: Path, copy: Path, room: int, progress: Progress) -> None:
+def _from_path(path: Path, root: Path, copy: Path, room: int, progress: Progress) -> list[str]:
     directory = resolve_inside(path, root)
     if not directory.is_dir():
         raise PermanentError(f"{path} is not a directory", reason=Reason.SOURCE_INVALID)
     if findings := list(file_is_of_another_format(directory)):
         raise RejectedError(findings)
-    for name in sorted(KNOWN):
+    compared = {COMPARED} if is_readable(directory / COMPARED) else set()
+    for name in sorted(KNOWN | compared):
         if (directory / name).exists():
             source = resolve_inside(directory / name, directory)
             if not source.is_file():
                 raise PermanentError(f"{path}/{name} is not a regular file", reason=Reason.SOURCE_INVALID)
             room -= copy_file(source, copy / name, room, progress.advance)
+    return left_behind(directory)
 
 
-def _from_archive(url: str, copy: Path, room: int, progress: Progress, downloader: Downloader) -> None:
+def _from_archive(url: str, copy: Path, room: int, progress: Progress, downloader: Downloader) -> list[str]:
     archive = copy.parent / Path(urlsplit(url).path).name
     downloader.download(url, archive, room, progress.advance)
-    names = extract(archive, copy, CONFIG, KNOWN, room)
+    names = extract(archive, copy, CONFIG, KNOWN | {COMPARED}, room)
     archive.unlink()
     if pickles := [n for n in names if n.endswith(PICKLES)]:
         raise RejectedError([Finding(Reason.UNSUPPORTED_FORMAT, f"{some(pickles)}: only safetensors is accepted")])
+    return strangers(names)
 
 
 def _from_directory(url: str, copy: Path, room: int, progress: Progress, downloader: Downloader) -> None:
     parts = urlsplit(url)
-    for name in REQUIRED + OPTIONAL:
+    for name in (*REQUIRED, *OPTIONAL, COMPARED):
         one = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
         limit = room if name == WEIGHTS else min(room, MAX_OPTIONAL_BYTES)
         try:
@@ -110,7 +122,8 @@ def _from_directory(url: str, copy: Path, room: int, progress: Progress, downloa
 
 def _digests(copy: Path, pinned: str | None, progress: Progress) -> Mapping[str, str]:
     progress.stage("digest")
-    digests = directory_digests(copy, advance=progress.advance)
+    names = [path.name for path in copy.iterdir() if path.name in KNOWN]
+    digests = directory_digests(copy, names, progress.advance)
     if pinned is not None and digest_of(digests) != pinned:
         raise PermanentError(
             f"the source has {digest_of(digests)}, pinned is {pinned}: the files have changed",
@@ -119,12 +132,14 @@ def _digests(copy: Path, pinned: str | None, progress: Progress) -> Mapping[str,
     return digests
 
 
-def _check(copy: Path, contract: ImportContract, progress: Progress) -> tuple[Adapter, tuple[str, ...]]:
+def _check(
+    copy: Path, contract: ImportContract, left: Sequence[str], progress: Progress
+) -> tuple[Adapter, tuple[str, ...]]:
     """The adapter, and what of it vLLM cannot serve."""
     progress.stage("check")
     base = read_base(find_base(contract.base.model, contract.base.revision))
     report = examine(copy, base, contract.max_lora_rank, contract.use)
-    for note in report.notes:
+    for note in (*report.notes, *left_behind_note(left)):
         log.info("note: %s", note)
     if report.adapter is None or report.findings:
         raise RejectedError(report.findings)

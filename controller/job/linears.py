@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from controller.job.base import Base, layer_of
 from controller.job.contract import Quantization
 from controller.job.merge import merged_dtype
+from controller.job.module_names import SENSES
 from controller.job.safetensors_header import TensorInfo
 
-# What sees or hears in a multimodal model: texts do not calibrate it.
-SENSES = r"(.*\.)?(visual|vision_\w+|audio_\w+|embed_vision|embed_audio|multi_modal_projector|mm_projector)(\..*)?"
 # Modules that stay as they are, in every method: the head decides the token, a router decides the expert.
-# `mlp.gate_proj` is no router.
+# `mlp.gate_proj` is no router. Texts do not calibrate what sees or hears.
 LEFT_ALONE = (r"(.*\.)?lm_head", r".*\.(gate|router|shared_expert_gate)(\..*)?", SENSES)
 _LEFT_ALONE = re.compile("|".join(LEFT_ALONE))
 _PACKED = 8  # 4-bit values in an int32; vLLM packs the zero points of so many outputs

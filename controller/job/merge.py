@@ -24,7 +24,7 @@ from controller.job.strict_json import read_object
 
 __all__ = ["VERSION", "Weighted", "merge", "merged_dtype", "merged_size", "other_files", "write_other_files"]
 
-VERSION = "2"  # part of the artifact's id: raise it when the result of a merge changes
+VERSION = "3"  # part of the artifact's id: raise it when the result of a merge changes
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
 
 
@@ -62,11 +62,11 @@ def merge(
 
 def other_files(base: Base) -> list[str]:
     """Config, tokenizer and the like; without weights in other formats, hidden files and directories."""
-    return sorted(
-        p.name
-        for p in base.path.iterdir()
-        if p.is_file() and not p.name.startswith(".") and not p.name.endswith((*_WEIGHTS, ".index.json"))
-    )
+    return sorted(p.name for p in base.path.iterdir() if is_other_file(p))
+
+
+def is_other_file(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".") and not path.name.endswith((*_WEIGHTS, ".index.json"))
 
 
 def write_other_files(base: Base, changes: Changes, out: Path, dtype: str) -> None:
@@ -85,7 +85,7 @@ def write_other_files(base: Base, changes: Changes, out: Path, dtype: str) -> No
 
 def _config_edits(base: Base, changes: Changes, dtype: str) -> dict[str, Any]:
     edits: dict[str, Any] = {}
-    if dtype != "auto" and safetensors_dtype(dtype) != base.dtype:
+    if dtype != "auto" and safetensors_dtype(dtype) != (base.named_dtype or base.dtype):
         edits["dtype"] = dtype
     if changes.vocab_size is not None:
         edits["vocab_size"] = changes.vocab_size
@@ -95,14 +95,20 @@ def _config_edits(base: Base, changes: Changes, dtype: str) -> dict[str, Any]:
 
 
 def _edit_config(config: Path, edits: dict[str, Any]) -> None:
-    """Sets what has changed, in the text model's part too; what a part does not say is set at the top only."""
+    """Sets what has changed, at the top and in the text model's part: each is read without the other.
+
+    A part that does not say its dtype has that of the top.
+    """
     if not edits:
         return
     document = read_object(config)
     text = document.get("text_config")
+    parts = [document, *([text] if isinstance(text, dict) else [])]
     for key, value in edits.items():
-        names = ("dtype", "torch_dtype") if key == "dtype" else (key,)
-        found = [(part, n) for part in (document, text) if isinstance(part, dict) for n in names if n in part]
-        for part, name in found or [(document, key)]:
+        places = [(part, key) for part in parts]
+        if key == "dtype":
+            said = [(part, name) for part in parts for name in ("dtype", "torch_dtype") if name in part]
+            places = said or [(document, key)]
+        for part, name in places:
             part[name] = value
     config.write_text(json.dumps(document, indent=2) + "\n")

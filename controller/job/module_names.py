@@ -1,12 +1,16 @@
-"""What the name of a module says: whether it is an embedding or the output layer, and what a list may call it.
+"""What the name of a module says: whether it is an embedding, the output layer or a sense; what a list may call it.
 
 Names are all that a checkpoint has; these are the ones that transformers' models use. Must not know of tensors.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+# What sees or hears in a multimodal model.
+SENSES = r"(.*\.)?(visual|vision_\w+|audio_\w+|embed_vision|embed_audio|multi_modal_projector|mm_projector)(\..*)?"
+_SENSES = re.compile(SENSES)
 _EMBEDDINGS = frozenset({"wte", "wpe", "embed_in", "tok_embeddings"})
 _OUTPUTS = frozenset({"lm_head", "embed_out", "output"})
 # Heads of classifiers: PEFT's all-linear leaves them out as it does the output layer.
@@ -27,6 +31,11 @@ def is_embedding(module: str) -> bool:
 def is_output(module: str) -> bool:
     """Whether the module makes logits: PEFT's all-linear leaves it out."""
     return leaf(module) in _OUTPUTS | _HEADS
+
+
+def is_sense(module: str) -> bool:
+    """Whether the module sees or hears, or hands on to the language model what was seen or heard."""
+    return _SENSES.fullmatch(module) is not None
 
 
 def is_vocabulary(module: str) -> bool:

@@ -18,8 +18,10 @@ from typing import Any
 from controller.job.calibration import Row, Sample, tokenized
 from controller.job.contract import Quantization
 from controller.job.linears import is_left_alone
+from controller.job.merge import is_other_file
 from controller.job.merged_model import model_class
 from controller.job.progress import Progress
+from controller.job.provenance import CARD, DOCUMENT
 from controller.job.recipes import recipe
 from controller.job.store import sync
 
@@ -192,11 +194,17 @@ def _hear_warnings() -> None:
 
 def _finish(files: Path, out: Path) -> None:
     """Adds what neither model nor tokenizer saved, and makes everything readable and durable."""
-    for path in files.iterdir():
-        target = out / path.name
-        if path.is_file() and not target.exists() and ".safetensors" not in path.name:
-            shutil.copyfile(path, target)
+    copy_other_files(files, out)
     for path in out.iterdir():
         path.chmod(0o644)  # safetensors writes 0600; vLLM runs as another user
         sync(path)
     sync(out)
+
+
+def copy_other_files(files: Path, out: Path) -> None:
+    """What lies beside weights and is not there yet. What an artifact says of itself is not true of another one."""
+    of_artifact = {DOCUMENT, CARD} if (files / DOCUMENT).exists() else set()
+    for path in files.iterdir():
+        target = out / path.name
+        if is_other_file(path) and path.name not in of_artifact and not target.exists():
+            shutil.copyfile(path, target)

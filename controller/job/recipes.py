@@ -11,7 +11,8 @@ from typing import Any
 
 from controller.errors import PermanentError
 from controller.job.contract import Method, Quantization
-from controller.job.linears import LEFT_ALONE, SENSES
+from controller.job.linears import LEFT_ALONE
+from controller.job.module_names import SENSES
 from controller.job.reasons import Reason
 
 _NAMED_AS = {"MixtralForCausalLM": "Qwen3MoeForCausalLM"}  # the same names of modules, and AWQ knows the other only

@@ -45,13 +45,17 @@ def main(contract: Path, termination_log: Path, progress_port: int | None) -> in
                 _serve_progress(stack, progress, progress_port)
             summary = run(contract, progress)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end is known: let it be written
+        _say(summary, termination_log)
     finally:
         signal.signal(signal.SIGTERM, previous)
+    return exit_code(summary)
+
+
+def _say(summary: Summary, termination_log: Path) -> None:
     message = termination_message(summary)
     if termination_log.exists() or termination_log.parent != Path("/dev"):  # outside of a pod /dev has none
         termination_log.write_text(message, encoding="utf-8")
     print(message, flush=True)  # noqa: T201 - the result is what a job prints
-    return exit_code(summary)
 
 
 def run(path: Path, progress: Progress) -> Summary:

@@ -22,9 +22,9 @@ _HEAD = """| measured | suite | samples | adapter | artifact | same answer |
 class _Suite(Part):
     name: str
     samples: int
-    reference: float
+    reference: float | None = None
     candidate: float
-    agreement: float
+    agreement: float | None = None
 
 
 class _Predicate(Part):
@@ -58,5 +58,10 @@ def _rows(path: Path, digest: str) -> Iterator[str]:
         return
     if any((s.digest or {}).get("sha256") == digest for s in said.subject):
         for suite in said.predicate.suites:
-            scores = f"{suite.reference:.4f} | {suite.candidate:.4f} | {suite.agreement:.4f}"
+            scores = " | ".join(map(_share, (suite.reference, suite.candidate, suite.agreement)))
             yield f"| {cell(said.predicate.finished_on)} | {cell(suite.name)} | {suite.samples} | {scores} |\n"
+
+
+def _share(share: float | None) -> str:
+    """Of a candidate that was measured alone there is nothing to compare."""
+    return "not asked" if share is None else f"{share:.4f}"

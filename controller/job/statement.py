@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from controller.job.strict_json import read_object
 from controller.job.summary import EvaluateResult
 
 PREDICATE_TYPE = "https://adapterrelease.dev/evaluation/v1alpha1"
+
+# What a suite and the benchmark say of how they were asked, beside what was measured.
+_ASKED = {"scorer", "maxTokens", "dataDigest", "concurrency", "requests"}
 
 log = logging.getLogger("adapterrelease.job")
 
@@ -65,6 +68,19 @@ class Statement:
         self._subject = subject_of(store.artifact(artifact.id), digest)
         _make_writable(store, self.path.parent)
         _is_about(self.path, self._subject)
+
+    def kept(self) -> EvaluateResult | None:
+        """What the statement says that is there already: the verdict rests on no other scores than these."""
+        if not self.path.exists():
+            return None
+        try:
+            said = read_object(self.path)["predicate"]
+            suites, timed = [_measured(s) for s in said["suites"]], said["benchmark"]
+            return EvaluateResult.model_validate({"suites": suites, "benchmark": timed and _measured(timed)})
+        except (KeyError, TypeError, AttributeError, ValueError) as e:
+            raise PermanentError(
+                f"{self.path} does not say what was measured ({e}): remove it", reason=Reason.STORE_CORRUPTED
+            ) from e
 
     def publish(
         self, contract: EvaluateContract, result: EvaluateResult, digests: Sequence[str], started: str, ended: str
@@ -145,6 +161,10 @@ def _is_about(path: Path, subject: Descriptor) -> None:
         raise PermanentError(
             f"{path} is about an artifact that is there no more: remove it", reason=Reason.STORE_CORRUPTED
         )
+
+
+def _measured(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in said.items() if key not in _ASKED}
 
 
 def _suites(contract: EvaluateContract, result: EvaluateResult, digests: Sequence[str]) -> list[dict[str, Any]]:

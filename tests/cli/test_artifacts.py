@@ -142,6 +142,16 @@ def test_a_card_has_the_scores_that_were_measured_of_these_files(artifact: Path)
     assert rows == ["| `2026-01-01T00:00:00Z` | `support` | 10 | 1.0000 | 0.9000 | 0.9500 |"]
 
 
+def test_a_card_says_what_was_not_asked(artifact: Path) -> None:
+    beside = artifact.with_name(f"{artifact.name}.evaluations")
+    beside.mkdir()
+    alone = evaluation(file_digest(artifact / "artifact.json"))
+    alone["predicate"]["suites"][0] |= {"reference": None, "agreement": None}
+    (beside / "1.json").write_text(json.dumps(alone))
+    rows = [x for x in call("card", artifact).stdout.splitlines() if x.startswith("| `")]
+    assert rows == ["| `2026-01-01T00:00:00Z` | `support` | 10 | not asked | 0.9000 | not asked |"]
+
+
 def test_without_an_artifact_there_is_no_card(tmp_path: Path) -> None:
     done = call("card", tmp_path)
     assert done.exit_code == 1 and "StorageError" in done.stderr

@@ -54,7 +54,8 @@ FUSED_EXPERTS: Shapes = {
 }
 GPT2: Shapes = {"wte.weight": (V, H), "h.0.attn.c_attn.weight": (H, 3 * H), "h.0.attn.c_proj.weight": (H, H)}
 WRAPPED: Shapes = {f"language_model.{n}": s for n, s in LLAMA.items()}
-VISION: Shapes = {**WRAPPED, "vision_tower.patch_embedding.weight": (8, 3, 4, 4)}
+SEES = "vision_tower.encoder.layers.0.self_attn.q_proj"
+VISION: Shapes = {**WRAPPED, "vision_tower.patch_embedding.weight": (8, 3, 4, 4), f"{SEES}.weight": (H, H)}
 
 
 def base_of(path: Path, shapes: Shapes, dtype: str = "BF16", config: Mapping[str, Any] | None = None) -> Path:

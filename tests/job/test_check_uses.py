@@ -10,7 +10,7 @@ import yaml
 
 from tests.cli.test_offline import call
 from tests.job import odd_models, tiny_models
-from tests.job.odd_models import LLAMA, Q0, H, lora_on, tensor
+from tests.job.odd_models import LLAMA, Q0, SEES, VISION, H, lora_on, tensor
 from tests.job.tiny_models import lora_config
 
 
@@ -31,6 +31,18 @@ def test_check_and_merge_take_it_for_stable(base: Path, dora: Path, tmp_path: Pa
     done = call("check", dora, "--base", base, "--stage", "Stable", "--json")
     assert (done.exit_code, json.loads(done.stdout)["ok"]) == (0, True)
     done = call("merge", "--base", base, "--adapter", dora, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+
+
+def test_what_sees_is_merged_and_not_served(tmp_path: Path) -> None:
+    """A target is called the same in the tower; vLLM leaves that part of the adapter out."""
+    base = odd_models.base_of(tmp_path / "base", VISION)
+    tensors = lora_on({f"language_model.{Q0}": (H, H), SEES: (H, H)})
+    adapter = tiny_models.adapter(tmp_path / "adapter", tensors, lora_config(target_modules=["q_proj"]))
+    done = call("check", adapter, "--base", base)
+    assert done.exit_code == 2 and f"a LoRA on what sees or hears ({SEES})" in done.stderr
+    assert call("check", adapter, "--base", base, "--stage", "Stable").exit_code == 0
+    done = call("merge", "--base", base, "--adapter", adapter, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
 
 

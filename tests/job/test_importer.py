@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 from controller.errors import PermanentError, TransientError
+from controller.job.archive import extract
 from controller.job.contract import AdapterSource, BaseReference, ImportContract, Release, Source
 from controller.job.download import Downloader
 from controller.job.findings import RejectedError
@@ -86,6 +88,45 @@ def test_an_adapter_is_kept_under_its_digest(base: Path, incoming: Path, tmp_pat
     assert (result.base_model, result.reused) == ("tiny/base", False)
     for f in files:
         assert (Path(result.path) / f).read_bytes() == (incoming / f).read_bytes()
+
+
+@pytest.mark.parametrize("what", ["a path", "", "x.tar.gz", "x.zip"])
+def test_a_config_beside_the_adapter_is_compared_and_not_kept(
+    what: str, base: Path, incoming: Path, credentials: Path, https: Any, tmp_path: Path
+) -> None:
+    without = imported(tmp_path, from_path(incoming))
+
+    def import_with(config: Path) -> ImportResult:
+        (incoming / "config.json").write_bytes(config.read_bytes())
+        if what == "a path":
+            return imported(tmp_path, from_path(incoming))
+        files = {what: archived(incoming, what.partition(".")[2])} if what else files_of(incoming)
+        with https(files) as port:
+            return imported(tmp_path, Source(url=f"https://localhost:{port}/a/{what}"), downloader(credentials))
+
+    assert import_with(base / "config.json") == without.model_copy(update={"reused": True})
+    (tmp_path / "other").write_text('{"model_type": "qwen2"}')
+    with pytest.raises(RejectedError, match=r"the config\.json beside the adapter is of another model"):
+        import_with(tmp_path / "other")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_left_behind_is_told(
+    packed: bool,
+    base: Path,
+    incoming: Path,
+    credentials: Path,
+    https: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    if packed:
+        with https({"x.zip": archived(incoming, "zip")}) as port:
+            imported(tmp_path, Source(url=f"https://localhost:{port}/a/x.zip"), downloader(credentials))
+    else:
+        imported(tmp_path, from_path(incoming))
+    assert "note: not part of an adapter, left behind: events.log" in caplog.messages
 
 
 def test_what_vllm_cannot_serve_is_imported_and_says_so(base: Path, tmp_path: Path) -> None:
@@ -378,6 +419,67 @@ def test_a_bad_archive_is_refused(case: str, base: Path, credentials: Path, http
         )
     assert e.value.reason == reason
     assert in_store(tmp_path) == []
+
+
+def zip_with_broken_lzma() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as z:
+        z.writestr("adapter_config.json", os.urandom(999))
+    content = bytearray(out.getvalue())
+    content[content.index(b"adapter_config.json") + 19 + 4] = 255  # the first of LZMA's properties
+    return bytes(content)
+
+
+def test_a_broken_zip_is_the_packer_s_mistake(base: Path, credentials: Path, https: Any, tmp_path: Path) -> None:
+    with https({"x.zip": zip_with_broken_lzma()}) as port, pytest.raises(PermanentError) as e:
+        imported(tmp_path, Source(url=f"https://localhost:{port}/a/x.zip"), downloader(credentials))
+    assert e.value.reason == "SourceInvalid"
+
+
+class Zeros(io.RawIOBase):
+    def readinto(self, buffer: Any) -> int:
+        buffer[:] = bytes(len(buffer))
+        return len(buffer)
+
+
+def tar_of_zeros(path: Path, type_: bytes, size: int) -> Path:
+    """A .tar.gz of a few hundred kilobytes with one member of `size` zeros before the adapter."""
+    with tarfile.open(path, "w:gz", format=tarfile.GNU_FORMAT) as t:
+        info = tarfile.TarInfo("a/unwanted")
+        info.type, info.size = type_, size
+        t.addfile(info, Zeros())  # type: ignore[arg-type]
+        name, content, _ = CONFIG
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        t.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    "type_", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+)
+def test_a_header_does_not_fill_the_memory(type_: bytes, tmp_path: Path) -> None:
+    archive = tar_of_zeros(tmp_path / "x.tar.gz", type_, 100 << 20)
+    assert archive.stat().st_size < 1 << 20
+    tracemalloc.start()
+    try:
+        with pytest.raises(PermanentError, match="headers are larger than") as e:
+            extract(archive, tmp_path, "adapter_config.json", frozenset(), 1 << 30)
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+    assert e.value.reason == "SourceInvalid"
+
+
+def test_what_is_not_wanted_counts_too_when_it_is_unpacked(tmp_path: Path) -> None:
+    archive = tar_of_zeros(tmp_path / "x.tar.gz", tarfile.REGTYPE, 20 << 20)
+    with pytest.raises(PermanentError, match="unpacks to more than allowed") as e:
+        extract(archive, tmp_path, "adapter_config.json", frozenset(), 10 << 20)
+    assert e.value.reason == "SourceTooLarge"
+    assert extract(archive, tmp_path, "adapter_config.json", frozenset(), 30 << 20) == [
+        "adapter_config.json",
+        "unwanted",
+    ]
 
 
 def test_the_digest_does_not_depend_on_where_it_is_computed(base: Path, incoming: Path, tmp_path: Path) -> None:

@@ -14,16 +14,17 @@ import pytest
 
 from controller.errors import PermanentError
 from controller.job import layout
-from controller.job.base import Base, read_base, read_raw
+from controller.job.base import Base, read_base, read_raw, safetensors_dtype
 from controller.job.check import check_adapter
+from controller.job.contract import Use
 from controller.job.floats import decode
 from controller.job.merge import Weighted, merge, merged_size
 from controller.job.merge_stream import merged_tensors
 from controller.job.progress import Progress
 from controller.job.store import digest_of, directory_digests
-from tests.job import tiny_models
+from tests.job import odd_models, tiny_models
 from tests.job.test_floats import rounded_once
-from tests.job.tiny_models import LINEARS, Tensors, lora_config, lora_tensors
+from tests.job.tiny_models import LINEARS, Tensors, lora_config, lora_tensors, write_safetensors
 
 
 def values(base: Base, name: str) -> np.ndarray:
@@ -264,3 +265,37 @@ def test_weights_in_other_formats_are_left_behind(tmp_path: Path) -> None:
     (path / "original").mkdir()
     merged(path, [weighted(tiny_models.adapter(tmp_path / "a"), path)], tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"config.json", "tokenizer.json", "model.safetensors"}
+
+
+def test_a_text_model_learns_of_a_new_vocabulary_and_of_untied_embeddings(tmp_path: Path) -> None:
+    """vLLM makes Gemma 3's text model of text_config alone."""
+    shapes = {n: s for n, s in odd_models.LLAMA.items() if n != "lm_head.weight"}
+    config = {"tie_word_embeddings": True, "text_config": {"model_type": "x"}}
+    path = odd_models.base_of(tmp_path / "base", shapes, config=config)
+    v, h = odd_models.V + 2, odd_models.H
+    tensors = odd_models.tensor("model.embed_tokens.weight", v, h) | odd_models.tensor("lm_head.weight", v, h, value=2)
+    tensors |= odd_models.lora_on({odd_models.Q0: (h, h)})
+    adapter = tiny_models.adapter(tmp_path / "a", tensors, lora_config(target_modules=["q_proj"]))
+    parsed = check_adapter(adapter, read_base(path), use=Use.MERGE)[0]
+    assert parsed is not None
+    merged(path, [Weighted(parsed)], tmp_path / "out")
+    said = json.loads((tmp_path / "out" / "config.json").read_text())
+    expected = {"vocab_size": v, "tie_word_embeddings": False}
+    assert said["text_config"] == {"model_type": "x", **expected}
+    assert {key: said[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_weights_are_converted_though_the_config_is_wrong_about_them(dtype: str, tmp_path: Path) -> None:
+    path = tiny_models.base(tmp_path / "base", dtype="F32", config={"dtype": None, "torch_dtype": "bfloat16"})
+    result = merged(path, [weighted(tiny_models.adapter(tmp_path / "a"), path)], tmp_path / "out", dtype)
+    assert {t.dtype for t in result.tensors()} == {safetensors_dtype(dtype)}
+    assert result.named_dtype == safetensors_dtype(dtype)
+    assert result.size == merged_size(read_base(path), dtype)
+
+
+def test_of_two_dtypes_with_as_many_bytes_the_config_names_that_of_the_weights(tmp_path: Path) -> None:
+    path = odd_models.base_of(tmp_path / "base", {}, config={"dtype": "float16"})
+    one = np.ones((4, 4))
+    write_safetensors(path / "model.safetensors", {"a": ("BF16", one), "b": ("F16", one)})
+    assert read_base(path).dtype == "F16"

@@ -13,6 +13,7 @@ import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from controller.errors import PermanentError, TransientError
 from controller.job.failures import failure_of
 from controller.job.progress import Progress, ProgressServer
 from controller.job.reasons import Reason
+from controller.job.run import main as run_job
 from controller.job.store import Store
 from controller.job.summary import ImportResult, Summary, parse_summary
 from tests.job import tiny_models
@@ -115,6 +117,28 @@ def test_sigterm_ends_a_job_as_transient(tmp_path: Path) -> None:
     failure = parse_summary(line).failure
     assert failure is not None and (str(failure.kind), failure.reason) == ("Transient", "Terminated")
     assert (tmp_path / "end").read_text() == line.strip()
+
+
+class Stopped(type(Path())):  # type: ignore[misc]
+    """A termination log in whose writing SIGTERM comes."""
+
+    def write_text(self, *arguments: Any, **named: Any) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().write_text(*arguments, **named)
+
+
+def test_sigterm_after_the_end_does_not_lose_the_result(tmp_path: Path) -> None:
+    tiny_models.base(tmp_path / "base")
+    tiny_models.adapter(tmp_path / "in")
+    (tmp_path / "contract.json").write_text(json.dumps(import_contract(tmp_path)))
+    stopped: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    try:
+        code = run_job(tmp_path / "contract.json", Stopped(tmp_path / "end"), None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (code, stopped) == (0, [])
+    assert isinstance(parse_summary((tmp_path / "end").read_text()).result, ImportResult)
 
 
 def test_sigterm_ends_a_job_that_waits_for_another_one(tmp_path: Path) -> None:

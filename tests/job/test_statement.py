@@ -138,13 +138,45 @@ def test_it_lies_beside_the_artifact_and_changes_nothing(store: Store, asked: li
 
 
 def test_the_same_inputs_leave_the_first_one_as_it_is(store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
-    evaluated(store, tmp_path)
-    first = in_store(store)
+    result = evaluated(store, tmp_path)
+    first, requests = in_store(store), [len(model.requests) for model in asked]
     asked[1].answers = lambda q: "?"
-    assert evaluated(store, tmp_path).suites[0].candidate == 0
+    assert evaluated(store, tmp_path) == result, "a verdict rests on the scores that are kept"
+    assert [len(model.requests) for model in asked] == requests
     assert in_store(store) == first
     evaluated(store, tmp_path, inputs="f" * 64)
     assert visible(store) == {f"{INPUTS}.json", f"{'f' * 64}.json"}
+
+
+def test_who_measures_the_same_at_once_reports_what_is_kept(
+    store: Store, asked: list[FakeModel], tmp_path: Path
+) -> None:
+    told = contract(store, tmp_path)
+    started: list[bool] = []
+
+    def now() -> str:
+        """The first is at its beginning: another one measures, and is quicker."""
+        if not started:
+            started.append(True)
+            run_evaluate(told, Progress())
+            asked[1].answers = lambda q: "?"
+        return "2026-01-01T00:00:00Z"
+
+    result = run_evaluate(told, Progress(), now=now)
+    assert result.suites[0].candidate == statement(store)["predicate"]["suites"][0]["candidate"] == 0.9
+
+
+@pytest.mark.parametrize("change", [{"suites": None}, {"suites": [{}]}, {"suites": [1]}, {"benchmark": 1}])
+def test_a_statement_that_says_no_scores_is_not_reported(
+    change: dict[str, Any], store: Store, asked: list[FakeModel], tmp_path: Path
+) -> None:
+    evaluated(store, tmp_path)
+    said, path = statement(store), store.evaluations(HEX) / f"{INPUTS}.json"
+    path.unlink()
+    path.write_text(json.dumps(said | {"predicate": said["predicate"] | change}))
+    with pytest.raises(PermanentError, match="does not say what was measured") as e:
+        evaluated(store, tmp_path)
+    assert e.value.reason == "StoreCorrupted"
 
 
 def test_without_an_artifact_nothing_is_kept(store: Store, asked: list[FakeModel], tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ BASES = (
         R.BASE_MISMATCH,
         on(WRAPPED, lora_on({"model.language_model.layers.0.self_attn.q_proj": (H, H)})),
     ),
-    Bad("a convolution", R.BASE_MISMATCH, on(VISION, lora_on({"vision_tower.patch_embedding": (8, 48)}))),
+    Bad("a convolution", R.BASE_MISMATCH, on(VISION, lora_on({"vision_tower.patch_embedding": (8, 48)})), STABLE),
     Bad(
         "an expert too many",
         R.BASE_MISMATCH,

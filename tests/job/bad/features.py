@@ -7,7 +7,9 @@ from tests.job.bad.making import EMBED, LORA_Q, STABLE, Bad, on, setting
 from tests.job.odd_models import (
     LLAMA,
     Q0,
+    SEES,
     TIED,
+    VISION,
     WITH_BIAS,
     H,
     V,
@@ -48,6 +50,11 @@ FEATURES = (
         "a LoRA on a tied output layer, to be served",
         R.NOT_SERVABLE_DYNAMICALLY,
         on(TIED, lora_on({"lm_head": (V, H)}), base={"tie_word_embeddings": True}),
+    ),
+    Bad(
+        "a LoRA on a vision tower, to be served",
+        R.NOT_SERVABLE_DYNAMICALLY,
+        on(VISION, lora_on({f"language_model.{Q0}": (H, H), SEES: (H, H)})),
     ),
     Bad(
         "a resized vocabulary, to be served",
