@@ -87,6 +87,9 @@ def _judge_suite(suite: Suite, quantized: bool, scored: SuiteResult) -> Judgemen
         return Judgement(Verdict.INCONCLUSIVE, f"suite {suite.name} has no usable score")
     if scored.errors:
         return _without_answers(suite, scored)
+    if adapter == 0:
+        says = f"suite {suite.name}: the live adapter has no right answer, so nothing can be compared"
+        return Judgement(Verdict.INCONCLUSIVE, f"{says}: look at its examples' expected answers and its scorer")
     allowed = Decimal(suite.max_quantized_score_drop if quantized else suite.max_score_drop)
     says = f"suite {suite.name}: adapter {adapter}, artifact {artifact}"
     if adapter - artifact > allowed:
