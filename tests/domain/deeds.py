@@ -75,6 +75,7 @@ def _check_memory(world: World, old: AdapterReleaseStatus, new: AdapterReleaseSt
             raise Broken("1: the switch was believed, although the route did not answer rightly")
     key = spec_inputs(world.release())
     _check_rejections(world, old, new, key)
+    _readmit(world, old, new, key)
     world.spec_rejections |= {(r.id, key) for r in new.rollout.rejected if r.id and r.inputs == key}
 
 
@@ -97,6 +98,19 @@ def _check_rejections(world: World, old: AdapterReleaseStatus, new: AdapterRelea
         return
     if target.kind is origin.kind is BackendKind.ADAPTER and (target.id, key) in world.spec_rejections:
         raise Broken("5: an update that was given up is tried again")
+
+
+def _readmit(world: World, old: AdapterReleaseStatus, new: AdapterReleaseStatus, key: str) -> None:
+    """What serves may come back before anything else answers: then it is not rejected any more."""
+    before, after = old.rollout, new.rollout
+    if before.step is not Step.ROLLING_BACK or after.step is not Step.IDLE or old.serving != new.serving:
+        return
+    served = new.serving.backend if new.serving else None
+    gone = [r for r in before.rejected if served and (r.id, r.inputs) == (served.id, key) and r not in after.rejected]
+    if any(r.reason != Reason.BACKEND_UNAVAILABLE for r in gone):
+        raise Broken("5: a rejection was forgotten by itself")
+    if gone and all((r.id, r.inputs) != (gone[0].id, key) for r in after.rejected):
+        world.spec_rejections.discard((gone[0].id, key))
 
 
 _LIMITS = {

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.api.reasons import Reason
-from controller.api.status import Step
+from controller.api.status import HistoryEntry, Step
 from controller.domain.snapshot import JobKind, Problem, hex_of
 from tests.builders import BUILD, adapter, artifact
 from tests.domain.lives import M1, M2, V1, V2, in_step, labels, observing, promoted, serving_v1, steps_of
@@ -15,6 +15,45 @@ from tests.domain.turns import run, settle, until
 from tests.domain.world import ROUTE, World
 
 # -- promotion
+
+
+def test_an_observation_that_was_left_for_another_step_is_no_success() -> None:
+    world = settle(observing(), 3)
+    for pod in world.pods.values():
+        pod.refuses = {hex_of(V1)}
+        pod.adapters = {}
+    settle(world.edit(stage="Experimental"), 3)
+    assert world.served == artifact(M1) and world.status.rollout.step is Step.LOADING
+    settle(world.edit(stage="Stable"), 3)
+    assert world.status.rollout.step is Step.OBSERVING
+    assert world.reason("Promoted") == ("Unknown", "Observing")
+    settle(world, 60)
+    assert world.status.rollout.measured > 0
+    assert world.reason("Promoted") == ("True", "Promoted")
+
+
+def test_an_artifact_that_is_not_observed_yet_is_not_promoted_while_it_is_away() -> None:
+    world = settle(observing(), 3)
+    world.pods = {}
+    settle(world.edit(stage="Experimental"), 3)
+    world.merged_goes(M1, available=False)
+    world.merged[M1].never_starts = True
+    settle(world.edit(stage="Stable"), 3)
+    assert world.served == artifact(M1) and world.reason("Promoted") == ("Unknown", "Observing")
+    world.merged[M1].never_starts = False
+    settle(world, 90)
+    assert world.reason("Promoted") == ("True", "Promoted")
+
+
+def test_what_was_promoted_before_that_was_written_down_is_not_observed_again() -> None:
+    world = promoted()
+    wires = [{key: value for key, value in h.to_wire().items() if key != "unobserved"} for h in world.history]
+    old = [HistoryEntry.model_validate(wire) for wire in wires]
+    world.status = world.status.model_copy(update={"history": old})
+    rollout = world.builder.wire["spec"]["rollout"]
+    settle(world.edit(rollout=rollout | {"scaleDownDelay": "31s"}), 3)
+    assert world.status.rollout.step is Step.IDLE
+    assert world.reason("Promoted") == ("True", "Promoted")
 
 
 def test_a_promoted_release_is_built_started_validated_switched_and_watched() -> None:
