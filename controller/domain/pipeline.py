@@ -269,7 +269,7 @@ def _imported(d: Draft, inputs: str, result: ImportResult) -> AdapterStatus:
 
 
 def _build(d: Draft, build: Build, inputs: str, attempt: str) -> None:
-    """A job for an older attempt is left alone: the store lets one of them work, and the other finds the artifact."""
+    """A job for an older attempt at the same is left alone (cleanup.py)."""
     job = d.seen.job(JobKind.BUILD, attempt)
     if job is not None and isinstance(job.result, BuildResult):
         d.update(artifact=_built(d, build, inputs, job.result))

@@ -15,7 +15,7 @@ from controller.api.status import AdapterReleaseStatus, Backend, BackendKind, Re
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import RETRY_ANNOTATION
 from controller.domain import actions as act
-from controller.domain.inputs import build_attempt, build_inputs, spec_inputs
+from controller.domain.inputs import build_attempt, build_inputs, spec_inputs, validate_inputs
 from controller.domain.snapshot import JobFacts, JobState, LoadFailure, PodFacts, Snapshot, artifact_label, hex_of
 from tests.domain.world import ARTIFACT, ROUTE, BasePod, Broken, Job, Merged, World
 
@@ -183,8 +183,29 @@ def _ensure_job(world: World, action: act.EnsureJob, seen: Snapshot) -> None:
         raise Broken("2: an artifact is to be compared with an adapter that never answered")
     world.started[key] = world.started.get(key, 0) + 1
     name = f"{action.kind}-{action.inputs[:8]}"
-    facts = JobFacts(action.kind, name, action.inputs, JobState.ACTIVE)
+    made_of = _build_inputs(seen) if action.kind is act.JobKind.BUILD else None
+    facts = JobFacts(action.kind, name, action.inputs, JobState.ACTIVE, made_of=made_of or "")
     world.jobs[key] = Job(action.kind, action.inputs, _about(action, seen), facts)
+
+
+def _end_job(world: World, action: act.EndJob, seen: Snapshot) -> None:
+    ended = [k for k, j in world.jobs.items() if j.facts.name == action.job and j.facts.state is JobState.ACTIVE]
+    for key in ended:
+        if stale(world, seen):
+            return
+        if key[1] in _awaited(world):
+            raise Broken(f"8: job {action.job} is ended, and its result is awaited")
+        del world.jobs[key], world.started[key]
+
+
+def _awaited(world: World) -> set[str]:
+    """Inputs of the jobs that the world's release needs next."""
+    release, base, status = world.release(), world.base, world.status
+    spec = release.spec
+    if spec.stage == "Experimental" or spec.rollback is not None or base is None or status.adapter is None:
+        return set()
+    validated = {validate_inputs(release, status.artifact)} if status.artifact else set()
+    return {build_attempt(release, base, status.adapter.digest), *validated}
 
 
 def _build_inputs(seen: Snapshot) -> str | None:
@@ -376,6 +397,7 @@ _DEEDS: dict[type[act.Action], Callable[[World, Any, Snapshot], None]] = {
     act.AddFinalizer: _add_finalizer,
     act.RemoveFinalizer: _remove_finalizer,
     act.EnsureJob: _ensure_job,
+    act.EndJob: _end_job,
     act.LoadAdapter: _load_adapter,
     act.StageAdapter: _load_adapter,
     act.ReplaceAdapter: _replace_adapter,
