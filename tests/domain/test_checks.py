@@ -119,6 +119,12 @@ def test_with_an_adapter_that_has_no_right_answer_nothing_can_be_compared(artifa
     )
 
 
+def test_with_an_adapter_that_has_no_right_answer_an_artifact_below_min_score_fails_all_the_same() -> None:
+    judgement = judge(validation(suite(minScore="0.8")), True, result(scored(0.1, adapter=0.0)))
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.message.endswith("below minScore 0.8")
+
+
 def test_a_drop_just_over_the_limit_fails_and_the_message_says_by_what() -> None:
     judgement = judge(validation(), True, result(scored(0.984999, adapter=0.995)))
     assert judgement.verdict is Verdict.FAIL
