@@ -133,6 +133,13 @@ MUTATIONS = [
         "    if scored.samples <= 0:",
     ),
     Mutation(
+        3,
+        "an observation that did not end counts as one that went well",
+        "pipeline.py",
+        "if d.is_unobserved and can_answer(d.seen, served)",
+        "if False and can_answer(d.seen, served)",
+    ),
+    Mutation(
         4,
         "a Deployment goes before scaleDownDelay is over",
         "cleanup.py",
@@ -162,6 +169,13 @@ MUTATIONS = [
         "traffic.py",
         "d.reject_backend(d.step if moving else Step.IDLE, bad.id, reason, message)",
         "pass",
+    ),
+    Mutation(
+        5,
+        "what answers again is taken back, whatever it was rejected for",
+        "traffic.py",
+        "return excused and bad == d.served",
+        "return bad == d.served",
     ),
     Mutation(
         5,
@@ -219,6 +233,13 @@ MUTATIONS = [
         "draft.py",
         "return (old.serving, _decision(old.rollout)) != (new.serving, _decision(new.rollout))",
         "return False",
+    ),
+    Mutation(
+        8,
+        "a job is ended although its result is awaited",
+        "cleanup.py",
+        "if job.kind is JobKind.VALIDATE:\n",
+        "if True:\n",
     ),
     Mutation(
         8,

@@ -83,6 +83,7 @@ class HistoryEntry(Timed):
     version: str = Field("", description="Version of the adapter, as the spec named it then.")
     adapter_digest: str = Field("", description="The adapter's digest, also behind an artifact.")
     merge_only: bool = Field(False, description="Artifacts: vLLM cannot serve the adapter in it dynamically.")
+    unobserved: bool = Field(False, description="Artifacts: no observation of it has ended well yet.")
 
 
 class PodState(ApiModel):

@@ -38,6 +38,13 @@ class EnsureJob(Action):
 
 
 @dataclass(frozen=True)
+class EndJob(Action):
+    """Delete a job that is still active, and its pods with it; what it has published stays."""
+
+    job: str
+
+
+@dataclass(frozen=True)
 class LoadAdapter(Action):
     """Load `path` under `engine_name` on the pod, if there is a free slot and the name is not listed."""
 

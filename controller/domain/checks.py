@@ -91,7 +91,11 @@ def _judge_suite(suite: Suite, quantized: bool, scored: SuiteResult) -> Judgemen
     says = f"suite {suite.name}: adapter {adapter}, artifact {artifact}"
     if adapter - artifact > allowed:
         return Judgement(Verdict.FAIL, f"{says}: a drop of {adapter - artifact}, and {allowed} is allowed")
-    return _judge_score(suite, artifact, says)
+    judged = _judge_score(suite, artifact, says)
+    if judged.verdict is Verdict.PASS and adapter == 0:
+        says = f"suite {suite.name}: the live adapter has no right answer, so nothing can be compared"
+        return Judgement(Verdict.INCONCLUSIVE, f"{says}: look at its examples' expected answers and its scorer")
+    return judged
 
 
 def _judge_suite_alone(suite: Suite, scored: SuiteResult) -> Judgement:

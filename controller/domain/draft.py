@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from controller.api.reasons import Reason
 from controller.api.status import (
     AdapterReleaseStatus,
     Backend,
@@ -127,6 +128,11 @@ class Draft:
     def reject_backend(self, step: Step, backend_id: str, reason: str, message: str) -> None:
         self.reject(step, spec_inputs(self.seen.release), reason, message, backend_id)
 
+    def readmit_backend(self, backend_id: str, reason: str) -> None:
+        """What it was rejected for is over."""
+        over = (spec_inputs(self.seen.release), backend_id, reason)
+        self.update_rollout(rejected=[r for r in self.rollout.rejected if (r.inputs, r.id, r.reason) != over])
+
     def serve(self, backend: Backend, reason: str, settle_at: datetime | None) -> None:
         """The route was proven to reach the backend."""
         if self.served == backend:
@@ -139,11 +145,27 @@ class Draft:
             version=self._version_of(backend),
             adapter_digest=self._adapter_digest_of(backend),
             merge_only=self._is_merge_only(backend),
+            unobserved=self._is_unobserved(backend, reason),
         )
         self.update(
             serving=Serving(backend=backend, revision=entry.revision, since=self.now, settle_at=settle_at),
             history=self._within_limit([entry, *self.status.history]),
         )
+
+    def note_good_observation(self) -> None:
+        """The observation of what serves ended well."""
+        newest = [h.model_copy(update={"unobserved": False}) for h in self.status.history[:1]]
+        self.update(history=newest + self.status.history[1:])
+
+    @property
+    def is_unobserved(self) -> bool:
+        """Does an artifact serve whose observation did not end, or not well?"""
+        return self.served is not None and any(h.unobserved for h in self.status.history[:1])
+
+    def _is_unobserved(self, backend: Backend, reason: str) -> bool:
+        if backend.kind is BackendKind.ARTIFACT and reason == Reason.PROMOTED:
+            return True
+        return next((h.unobserved for h in self.status.history if h.backend == backend), False)
 
     def _within_limit(self, history: list[HistoryEntry]) -> list[HistoryEntry]:
         """The newest, and the one that spec.rollback names: without it nobody knows any more what that is."""

@@ -240,9 +240,14 @@ def forget(d: Draft) -> bool:
         if pod.loaded_label is not None:
             left = True
             d.do(RemoveLabel(f"the release is deleted: take pod {pod.name} out of the route", pod.name))
-        elif pod.usable and not name_is_taken(d.seen):
-            left = _unload_all(d, pod) or left
+        elif not name_is_taken(d.seen):
+            left = (_unload_all(d, pod) if pod.usable else _may_hold(pod)) or left
     return not left
+
+
+def _may_hold(pod: PodFacts) -> bool:
+    """A server that is not ready is not asked. It keeps what it has loaded, unless it never ran."""
+    return bool(pod.container_id)
 
 
 def _unload_all(d: Draft, pod: PodFacts) -> bool:

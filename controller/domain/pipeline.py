@@ -24,6 +24,7 @@ from controller.api.v1alpha1 import Build, QuantizationMethod, Stage, Validation
 from controller.domain.actions import EnsureJob, JobKind
 from controller.domain.backends import (
     artifact_backend,
+    can_answer,
     can_take_over,
     imported_adapter,
     is_given_up,
@@ -43,7 +44,7 @@ from controller.domain.snapshot import (
     JobState,
     Problem,
 )
-from controller.domain.traffic import begin_switch, ensure_merged, first_switch_is_late
+from controller.domain.traffic import begin_observation, begin_switch, ensure_merged, first_switch_is_late
 
 IMPORT_DEADLINE = timedelta(minutes=15)
 LOAD_DEADLINE = timedelta(minutes=10)
@@ -111,7 +112,7 @@ def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validati
     inputs = build_inputs(d.seen.release, base, d.status.adapter.digest)
     built = artifact is not None and artifact.inputs == inputs
     if built and artifact is not None and d.served == artifact_backend(artifact.id):
-        d.rest()
+        _watch_to_the_end(d, d.served)
         return
     attempt = build_attempt(d.seen.release, base, d.status.adapter.digest)
     stopped = d.backend_rejection(artifact.id) if artifact and built else d.rejection(Step.BUILDING, attempt)
@@ -127,6 +128,14 @@ def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validati
         _build(d, build, inputs, attempt)
     elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation):
         _switch_to(d, artifact_backend(artifact.id), Reason.PROMOTED)
+
+
+def _watch_to_the_end(d: Draft, served: Backend) -> None:
+    """What the spec asks for serves. An observation that did not end, or not well, is no success: it is made anew."""
+    if d.is_unobserved and can_answer(d.seen, served) and d.backend_rejection(served.id) is None:
+        begin_observation(d, served, None)
+    else:
+        d.rest()
 
 
 def unprovable(d: Draft) -> Problem | None:
@@ -260,7 +269,7 @@ def _imported(d: Draft, inputs: str, result: ImportResult) -> AdapterStatus:
 
 
 def _build(d: Draft, build: Build, inputs: str, attempt: str) -> None:
-    """A job for an older attempt is left alone: the store lets one of them work, and the other finds the artifact."""
+    """A job for an older attempt at the same is left alone (cleanup.py)."""
     job = d.seen.job(JobKind.BUILD, attempt)
     if job is not None and isinstance(job.result, BuildResult):
         d.update(artifact=_built(d, build, inputs, job.result))

@@ -164,6 +164,7 @@ class JobFacts:
     result: ImportResult | BuildResult | EvaluateResult | None = None
     failure: Problem | None = None
     progress: str = ""
+    made_of: str = ""  # builds: hash of what goes into the artifact; "" where the job does not say
 
 
 @dataclass(frozen=True)

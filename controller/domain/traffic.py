@@ -19,6 +19,7 @@ from controller.domain.backends import (
     can_answer,
     can_take_over,
     imported_adapter,
+    pinned_revision,
     pods_of,
     refuses,
     routed_artifact,
@@ -38,6 +39,11 @@ SAMPLES_KEPT = 10
 
 def begin_switch(d: Draft, target: Backend, reason: Reason) -> None:
     d.begin(Step.SWITCHING, SWITCH_DEADLINE, reason=reason, target=target, origin=d.served)
+
+
+def begin_observation(d: Draft, target: Backend, origin: Backend | None) -> None:
+    limit = parse_duration(d.seen.release.spec.rollout.observe.duration)
+    d.begin(Step.OBSERVING, limit, reason=Reason.PROMOTED, target=target, origin=origin)
 
 
 def move_traffic(d: Draft) -> None:
@@ -110,14 +116,7 @@ def _switch(d: Draft) -> None:
     if route_is_proven(d, target):
         _arrive(d, target, d.rollout.reason)
         if target.kind is BackendKind.ARTIFACT and d.rollout.reason == Reason.PROMOTED:
-            observe = d.seen.release.spec.rollout.observe
-            d.begin(
-                Step.OBSERVING,
-                parse_duration(observe.duration),
-                reason=Reason.PROMOTED,
-                target=target,
-                origin=origin,
-            )
+            begin_observation(d, target, origin)
         else:
             d.rest()
         return
@@ -208,13 +207,39 @@ def _roll_back(d: Draft) -> None:
             _drain(d, bad, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))
         d.rest()
     elif d.rollout.deadline is not None and d.now >= d.rollout.deadline and not can_answer(d.seen, target):
-        again = way_back(d, bad or target) or target
-        d.begin(Step.ROLLING_BACK, ROLLBACK_DEADLINE, reason=d.rollout.reason, target=again, origin=bad)
+        _go_another_way_back(d, target, bad)
     else:
-        if target.kind is BackendKind.ARTIFACT and d.seen.base is not None:
-            ensure_merged(d, target.id, d.seen.root_for(target))
+        for backend in (target, bad):
+            if backend is not None and _has_to_be_up(d, backend, target):
+                ensure_merged(d, backend.id, d.seen.root_for(backend))
         point_route_at(d, target)
         _wake_at_deadline(d)
+
+
+def _has_to_be_up(d: Draft, backend: Backend, target: Backend) -> bool:
+    """The way back; and what serves, until that answers: nobody knows whether it ever will."""
+    if backend.kind is not BackendKind.ARTIFACT or d.seen.base is None:
+        return False
+    return backend == target or (backend == d.served and not can_answer(d.seen, target))
+
+
+def _go_another_way_back(d: Draft, target: Backend, bad: Backend | None) -> None:
+    """The target did not answer in time."""
+    if bad is not None and _has_come_back(d, bad):
+        d.readmit_backend(bad.id, Reason.BACKEND_UNAVAILABLE)
+        d.rest()
+        return
+    again = way_back(d, bad or target) or target
+    pinned = pinned_revision(d)
+    if pinned is not None and pinned.backend not in (bad, target) and not _is_rejected(d, pinned.backend):
+        again = again if can_answer(d.seen, again) else pinned.backend
+    d.begin(Step.ROLLING_BACK, ROLLBACK_DEADLINE, reason=d.rollout.reason, target=again, origin=bad)
+
+
+def _has_come_back(d: Draft, bad: Backend) -> bool:
+    """What was left because it did not answer does so again, or the user has asked for another try of it."""
+    excused = d.rollout.reason == Reason.BACKEND_UNAVAILABLE or d.backend_rejection(bad.id) is None
+    return excused and bad == d.served and can_answer(d.seen, bad)
 
 
 def _observe(d: Draft) -> None:
@@ -288,6 +313,7 @@ def _end_observation(d: Draft, target: Backend, observe: Observe) -> None:
     if d.rollout.measured == 0 and observe.on_missing_data is NoDataOutcome.ROLL_BACK:
         _give_up_on(d, target, Reason.NO_DATA, "the observation ended without data, and onMissingData is RollBack")
     else:
+        d.note_good_observation()
         d.rest()
 
 

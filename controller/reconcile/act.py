@@ -43,6 +43,7 @@ class Actor:
             actions.AddFinalizer: objects.add_finalizer,
             actions.RemoveFinalizer: objects.remove_finalizer,
             actions.EnsureJob: objects.ensure_job,
+            actions.EndJob: objects.end_job,
             actions.EnsureMerged: objects.ensure_merged,
             actions.DeleteMerged: objects.delete_merged,
             actions.SwitchRoute: objects.switch_route,

@@ -13,6 +13,7 @@ from controller.api.v1alpha1 import ARTIFACT_LABEL, FINALIZER, RELEASE_LABEL
 from controller.domain.actions import (
     AddFinalizer,
     DeleteMerged,
+    EndJob,
     EnsureJob,
     EnsureMerged,
     RemoveFinalizer,
@@ -23,7 +24,7 @@ from controller.domain.snapshot import JobKind, artifact_label
 from controller.errors import AlreadyExists, Conflict, NotFound, PermanentError, TransientError
 from controller.reconcile.act_pods import StillRouted
 from controller.reconcile.caches import RELEASES
-from controller.reconcile.jobs import JOB_NAME_LABEL, job_facts
+from controller.reconcile.jobs import JOB_NAME_LABEL, is_active, job_facts
 from controller.reconcile.objects.jobs import contract_map, job, owned_by_job
 from controller.reconcile.objects.merged import merged_deployment
 from controller.reconcile.objects.metadata import is_made_for, is_ours
@@ -86,6 +87,14 @@ class ObjectActions:
             self._delete(JOBS, turn, made["metadata"]["name"], made["metadata"]["uid"])
         else:
             self._create(turn, CONFIGMAPS, owned_by_job(contract, made))
+
+    def end_job(self, action: EndJob, turn: Turn) -> None:
+        """One that has ended meanwhile is left: its result may be of use."""
+        self._fence.check(turn)
+        with suppress(NotFound):
+            known = self._client.get(JOBS.path(turn.key.namespace, action.job))
+            if is_ours(known, turn.snapshot.release) and is_active(known):
+                self._delete(JOBS, turn, action.job, known["metadata"]["uid"])
 
     def ensure_merged(self, action: EnsureMerged, turn: Turn) -> None:
         """Once made it is not changed again: a new base template must not restart what serves."""

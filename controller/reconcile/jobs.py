@@ -15,7 +15,7 @@ from controller.domain import snapshot as domain
 from controller.domain.snapshot import JobFacts, JobKind, JobState, Problem
 from controller.job import summary as outcome
 from controller.reconcile.objects.jobs import PROGRESS_PORT
-from controller.reconcile.objects.metadata import INPUTS_ANNOTATION, JOB_KIND_LABEL
+from controller.reconcile.objects.metadata import INPUTS_ANNOTATION, JOB_KIND_LABEL, MADE_OF_ANNOTATION
 from controller.reconcile.objects.pod_template import JOB_CONTAINER
 from controller.reconcile.pods import condition, condition_of, container_status, is_running, trouble_of
 
@@ -52,7 +52,8 @@ def job_facts(job: Json, pods: Sequence[Json], progress: str = "") -> JobFacts |
         return JobFacts(
             kind, name, inputs, JobState.FAILED, failure=_failure(job, pods, message.summary if message else None)
         )
-    return JobFacts(kind, name, inputs, JobState.ACTIVE, progress=progress)
+    made_of = meta["annotations"].get(MADE_OF_ANNOTATION, "")
+    return JobFacts(kind, name, inputs, JobState.ACTIVE, progress=progress, made_of=made_of)
 
 
 def is_active(job: Json) -> bool:

@@ -15,7 +15,7 @@ from controller.api.status import AdapterReleaseStatus, Backend, BackendKind, Re
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import RETRY_ANNOTATION
 from controller.domain import actions as act
-from controller.domain.inputs import build_attempt, build_inputs, spec_inputs
+from controller.domain.inputs import build_attempt, build_inputs, spec_inputs, validate_inputs
 from controller.domain.snapshot import JobFacts, JobState, LoadFailure, PodFacts, Snapshot, artifact_label, hex_of
 from tests.domain.world import ARTIFACT, ROUTE, BasePod, Broken, Job, Merged, World
 
@@ -75,6 +75,7 @@ def _check_memory(world: World, old: AdapterReleaseStatus, new: AdapterReleaseSt
             raise Broken("1: the switch was believed, although the route did not answer rightly")
     key = spec_inputs(world.release())
     _check_rejections(world, old, new, key)
+    _readmit(world, old, new, key)
     world.spec_rejections |= {(r.id, key) for r in new.rollout.rejected if r.id and r.inputs == key}
 
 
@@ -97,6 +98,19 @@ def _check_rejections(world: World, old: AdapterReleaseStatus, new: AdapterRelea
         return
     if target.kind is origin.kind is BackendKind.ADAPTER and (target.id, key) in world.spec_rejections:
         raise Broken("5: an update that was given up is tried again")
+
+
+def _readmit(world: World, old: AdapterReleaseStatus, new: AdapterReleaseStatus, key: str) -> None:
+    """What serves may come back before anything else answers: then it is not rejected any more."""
+    before, after = old.rollout, new.rollout
+    if before.step is not Step.ROLLING_BACK or after.step is not Step.IDLE or old.serving != new.serving:
+        return
+    served = new.serving.backend if new.serving else None
+    gone = [r for r in before.rejected if served and (r.id, r.inputs) == (served.id, key) and r not in after.rejected]
+    if any(r.reason != Reason.BACKEND_UNAVAILABLE for r in gone):
+        raise Broken("5: a rejection was forgotten by itself")
+    if gone and all((r.id, r.inputs) != (gone[0].id, key) for r in after.rejected):
+        world.spec_rejections.discard((gone[0].id, key))
 
 
 _LIMITS = {
@@ -169,8 +183,29 @@ def _ensure_job(world: World, action: act.EnsureJob, seen: Snapshot) -> None:
         raise Broken("2: an artifact is to be compared with an adapter that never answered")
     world.started[key] = world.started.get(key, 0) + 1
     name = f"{action.kind}-{action.inputs[:8]}"
-    facts = JobFacts(action.kind, name, action.inputs, JobState.ACTIVE)
+    made_of = _build_inputs(seen) if action.kind is act.JobKind.BUILD else None
+    facts = JobFacts(action.kind, name, action.inputs, JobState.ACTIVE, made_of=made_of or "")
     world.jobs[key] = Job(action.kind, action.inputs, _about(action, seen), facts)
+
+
+def _end_job(world: World, action: act.EndJob, seen: Snapshot) -> None:
+    ended = [k for k, j in world.jobs.items() if j.facts.name == action.job and j.facts.state is JobState.ACTIVE]
+    for key in ended:
+        if stale(world, seen):
+            return
+        if key[1] in _awaited(world):
+            raise Broken(f"8: job {action.job} is ended, and its result is awaited")
+        del world.jobs[key], world.started[key]
+
+
+def _awaited(world: World) -> set[str]:
+    """Inputs of the jobs that the world's release needs next."""
+    release, base, status = world.release(), world.base, world.status
+    spec = release.spec
+    if spec.stage == "Experimental" or spec.rollback is not None or base is None or status.adapter is None:
+        return set()
+    validated = {validate_inputs(release, status.artifact)} if status.artifact else set()
+    return {build_attempt(release, base, status.adapter.digest), *validated}
 
 
 def _build_inputs(seen: Snapshot) -> str | None:
@@ -362,6 +397,7 @@ _DEEDS: dict[type[act.Action], Callable[[World, Any, Snapshot], None]] = {
     act.AddFinalizer: _add_finalizer,
     act.RemoveFinalizer: _remove_finalizer,
     act.EnsureJob: _ensure_job,
+    act.EndJob: _end_job,
     act.LoadAdapter: _load_adapter,
     act.StageAdapter: _load_adapter,
     act.ReplaceAdapter: _replace_adapter,

@@ -109,6 +109,22 @@ def test_a_drop_of_exactly_the_limit_passes_whatever_floats_make_of_it(
     assert verdict(wanted, result(scored(artifact, adapter))) is Verdict.PASS
 
 
+@pytest.mark.parametrize("artifact", [0.0, 0.9])
+def test_with_an_adapter_that_has_no_right_answer_nothing_can_be_compared(artifact: float) -> None:
+    judgement = judge(validation(), True, result(scored(artifact, adapter=0.0)))
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.message == (
+        "suite support: the live adapter has no right answer, so nothing can be compared: "
+        "look at its examples' expected answers and its scorer"
+    )
+
+
+def test_with_an_adapter_that_has_no_right_answer_an_artifact_below_min_score_fails_all_the_same() -> None:
+    judgement = judge(validation(suite(minScore="0.8")), True, result(scored(0.1, adapter=0.0)))
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.message.endswith("below minScore 0.8")
+
+
 def test_a_drop_just_over_the_limit_fails_and_the_message_says_by_what() -> None:
     judgement = judge(validation(), True, result(scored(0.984999, adapter=0.995)))
     assert judgement.verdict is Verdict.FAIL
@@ -247,7 +263,7 @@ def test_only_a_complete_finite_good_result_passes(
     for name in ("support", "chat"):
         one = by_name[name]
         assert one.samples > 0 and one.errors == 0
-        assert 0 <= one.adapter <= 1 and 0 <= one.artifact <= 1
+        assert 0 < one.adapter <= 1 and 0 <= one.artifact <= 1
         assert one.adapter - one.artifact <= (0.01 if quantized else 0.001) + 1e-6
     assert by_name["support"].artifact >= 0.5 - 1e-6
     if min_speedup != "0":

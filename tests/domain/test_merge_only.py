@@ -170,6 +170,24 @@ def test_failing_checks_with_nowhere_to_go_back_to_are_told_and_it_goes_on_servi
     assert world.reason("Ready") == ("False", "NoBackendToRollBackTo")
 
 
+def test_an_edit_makes_no_success_of_failing_checks_but_watches_again() -> None:
+    world = until(straight(), in_step(Step.OBSERVING))
+    settle(world, 3)
+    break_it(world)
+    settle(world, 90)
+    rollout = world.builder.wire["spec"]["rollout"]
+    settle(world.edit(rollout=rollout | {"scaleDownDelay": "31s"}), 3)
+    assert world.status.rollout.step is Step.OBSERVING
+    break_it(world)
+    settle(world, 60)
+    assert world.reason("Promoted") == ("False", "ChecksFailed")
+    settle(world.edit(rollout=rollout | {"scaleDownDelay": "32s"}), 3)
+    assert world.reason("Promoted") == ("Unknown", "Observing")
+    settle(world, 60)
+    assert world.reason("Promoted") == ("True", "Promoted")
+    assert world.reason("Ready") == ("True", "Serving")
+
+
 def test_a_deployment_that_is_lost_with_nowhere_to_go_back_to_is_made_again() -> None:
     world = serving_m1()
     world.lose_deployment(M1)

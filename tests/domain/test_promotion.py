@@ -7,14 +7,53 @@ from dataclasses import replace
 import pytest
 
 from controller.api.reasons import Reason
-from controller.api.status import Step
-from controller.domain.snapshot import JobKind, Problem, hex_of
-from tests.builders import BUILD, adapter, artifact
+from controller.api.status import HistoryEntry, Step
+from controller.domain.snapshot import JobKind, JobState, Problem, hex_of
+from tests.builders import BUILD, VALIDATION, adapter, artifact
 from tests.domain.lives import M1, M2, V1, V2, in_step, labels, observing, promoted, serving_v1, steps_of
 from tests.domain.turns import run, settle, until
 from tests.domain.world import ROUTE, World
 
 # -- promotion
+
+
+def test_an_observation_that_was_left_for_another_step_is_no_success() -> None:
+    world = settle(observing(), 3)
+    for pod in world.pods.values():
+        pod.refuses = {hex_of(V1)}
+        pod.adapters = {}
+    settle(world.edit(stage="Experimental"), 3)
+    assert world.served == artifact(M1) and world.status.rollout.step is Step.LOADING
+    settle(world.edit(stage="Stable"), 3)
+    assert world.status.rollout.step is Step.OBSERVING
+    assert world.reason("Promoted") == ("Unknown", "Observing")
+    settle(world, 60)
+    assert world.status.rollout.measured > 0
+    assert world.reason("Promoted") == ("True", "Promoted")
+
+
+def test_an_artifact_that_is_not_observed_yet_is_not_promoted_while_it_is_away() -> None:
+    world = settle(observing(), 3)
+    world.pods = {}
+    settle(world.edit(stage="Experimental"), 3)
+    world.merged_goes(M1, available=False)
+    world.merged[M1].never_starts = True
+    settle(world.edit(stage="Stable"), 3)
+    assert world.served == artifact(M1) and world.reason("Promoted") == ("Unknown", "Observing")
+    world.merged[M1].never_starts = False
+    settle(world, 90)
+    assert world.reason("Promoted") == ("True", "Promoted")
+
+
+def test_what_was_promoted_before_that_was_written_down_is_not_observed_again() -> None:
+    world = promoted()
+    wires = [{key: value for key, value in h.to_wire().items() if key != "unobserved"} for h in world.history]
+    old = [HistoryEntry.model_validate(wire) for wire in wires]
+    world.status = world.status.model_copy(update={"history": old})
+    rollout = world.builder.wire["spec"]["rollout"]
+    settle(world.edit(rollout=rollout | {"scaleDownDelay": "31s"}), 3)
+    assert world.status.rollout.step is Step.IDLE
+    assert world.reason("Promoted") == ("True", "Promoted")
 
 
 def test_a_promoted_release_is_built_started_validated_switched_and_watched() -> None:
@@ -321,3 +360,78 @@ def test_a_candidate_that_is_never_ready_is_rejected_at_its_deadline() -> None:
         "the merged model was not available within 15m: pod m: OOMKilled. "
         "Change the spec, or set the annotation adapterrelease.dev/retry to a new value, to try again.",
     )
+
+
+# -- jobs whose result nobody waits for
+
+
+def active(world: World) -> list[JobKind]:
+    return [job.kind for job in world.jobs.values() if job.facts.state is JobState.ACTIVE]
+
+
+def import_ends(world: World) -> None:
+    active = [key for key, job in world.jobs.items() if job.facts.state is JobState.ACTIVE]
+    (running,) = [key for key in active if key[0] is JobKind.IMPORT]
+    world.end_job(running, "good")
+
+
+@pytest.mark.parametrize("step", [Step.BUILDING, Step.VALIDATING])
+def test_the_stage_set_back_ends_the_job_that_runs_and_set_again_begins_it_again(step: Step) -> None:
+    world = until(serving_v1().promote(), in_step(step))
+    settle(world, 2, slow=True)
+    (kind,) = active(world)
+    settle(world.edit(stage="Experimental"), 3, slow=True)
+    assert active(world) == []
+    settle(world.edit(stage="Stable"), 6, slow=True)
+    assert active(world) == [kind]
+    settle(world, 90)
+    assert world.reason("Promoted") == ("True", "Promoted")
+
+
+def test_a_revision_ends_the_build_that_runs() -> None:
+    world = until(settle(serving_v1().set_version(2), 20).promote(), in_step(Step.BUILDING))
+    settle(world, 2, slow=True)
+    assert active(world) == [JobKind.BUILD]
+    settle(world.edit(rollback={"revision": 1}), 3, slow=True)
+    assert active(world) == []
+
+
+def test_a_new_version_ends_the_build_of_the_old_one_as_soon_as_it_is_imported() -> None:
+    world = until(serving_v1().promote(), in_step(Step.BUILDING))
+    settle(world, 2, slow=True)
+    settle(world.set_version(2), 3, slow=True)
+    assert active(world) == [JobKind.BUILD, JobKind.IMPORT], "until then v1 is what there is"
+    import_ends(world)
+    until(world, lambda w: active(w) == [], slow=True, rounds=5)
+    settle(world, 120)
+    assert world.served == artifact(M2)
+
+
+def test_another_validation_ends_the_one_that_runs() -> None:
+    world = until(serving_v1().promote(), in_step(Step.VALIDATING))
+    settle(world, 2, slow=True)
+    (before,) = [key for key, job in world.jobs.items() if job.facts.state is JobState.ACTIVE]
+    settle(world.edit(validation={"suites": [VALIDATION["suites"][0] | {"minScore": "0.6"}]}), 3, slow=True)
+    assert active(world) == [JobKind.VALIDATE] and before not in world.jobs
+
+
+def test_a_build_of_the_same_with_more_memory_leaves_the_one_that_runs() -> None:
+    world = until(serving_v1().promote(), in_step(Step.BUILDING))
+    settle(world, 2, slow=True)
+    job = {"name": "job", "resources": {"limits": {"memory": "9Gi"}}}
+    settle(world.edit(build=BUILD | {"podTemplate": {"spec": {"containers": [job]}}}), 5, slow=True)
+    assert active(world) == [JobKind.BUILD, JobKind.BUILD]
+    settle(world, 90)
+    assert world.served == artifact(M1)
+
+
+def test_a_build_that_does_not_say_what_it_is_made_of_is_left_alone() -> None:
+    """It was begun by a controller of an older version."""
+    world = until(serving_v1().promote(), in_step(Step.BUILDING))
+    settle(world, 2, slow=True)
+    for key, job in world.jobs.items():
+        world.jobs[key] = replace(job, facts=replace(job.facts, made_of=""))
+    settle(world.set_version(2), 3, slow=True)
+    import_ends(world)
+    settle(world, 5, slow=True)
+    assert JobKind.BUILD in active(world)

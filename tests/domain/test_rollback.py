@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from controller.api.reasons import Reason
@@ -305,6 +307,105 @@ def test_the_import_of_a_new_version_that_fails_during_a_rollback_is_remembered(
     world = settle(rolling_back_to_nothing().set_version(2), 130, finish="fails")
     assert world.status.rollout.step is Step.ROLLING_BACK
     assert world.reason("AdapterImported") == ("False", "Broken")
+
+
+# -- a way back that cannot be taken
+
+
+def with_problems(world: World, *problems: Problem) -> World:
+    assert world.base is not None
+    world.base = replace(world.base, problems=problems)
+    return world
+
+
+LORA_OFF = Problem(Reason.LORA_NOT_ENABLED, "tiny-llama runs without --enable-lora")
+
+
+def without_a_way_back(how: str) -> World:
+    """The adapter was unloaded after the rollback window, and the base cannot take it again."""
+    world = settle(promoted().pass_time(3600), 15)
+    for pod in world.pods.values():
+        if how == "full":
+            pod.adapters = {f"stranger-{n}": f"/elsewhere/{n}" for n in range(world.slots)}
+        elif how == "refused":
+            pod.refuses = {hex_of(V1)}
+    return with_problems(world, LORA_OFF) if how == "lora off" else world
+
+
+@pytest.mark.parametrize("how", ["full", "refused", "lora off"])
+def test_a_merged_deployment_that_somebody_deleted_is_made_again_where_the_adapter_cannot_be_loaded(how: str) -> None:
+    world = without_a_way_back(how)
+    world.lose_deployment(M1)
+    settle(world, 5)
+    assert world.served == artifact(M1) and world.answering()
+    settle(world, 65)
+    settle(with_problems(world), 5)
+    assert world.status.rollout.step is Step.IDLE and world.status.rollout.rejected == []
+    assert world.reason("Ready") == ("True", "Serving")
+    assert world.reason("Promoted") == ("True", "Promoted")
+
+
+def rolling_back_from_m1(how: str = "refused") -> World:
+    world = without_a_way_back(how)
+    world.merged_goes(M1, available=False)
+    world.merged[M1].never_starts = True
+    return until(world, in_step(Step.ROLLING_BACK))
+
+
+def test_an_artifact_that_comes_back_while_the_way_back_does_not_answer_stays() -> None:
+    world = rolling_back_from_m1()
+    settle(world, 90)
+    assert world.status.rollout.step is Step.ROLLING_BACK, "neither answers"
+    world.merged[M1].never_starts = False
+    settle(world, 70)
+    assert world.served == artifact(M1) and world.answering()
+    assert world.status.rollout.step is Step.IDLE and world.status.rollout.rejected == []
+    assert world.reason("Degraded") == ("False", "AsExpected")
+    assert world.reason("Ready") == ("True", "Serving")
+
+
+def test_an_artifact_that_comes_back_and_goes_again_is_left_again() -> None:
+    world = rolling_back_from_m1()
+    world.merged[M1].never_starts = False
+    settle(world, 70)
+    for pod in world.pods.values():
+        pod.refuses, pod.failure = set(), None
+    world.merged_goes(M1, available=False)
+    world.merged[M1].never_starts = True
+    settle(world, 45)
+    assert world.served == adapter(V1) and world.answering()
+    assert [r.id for r in world.status.rollout.rejected] == [M1]
+
+
+def test_an_artifact_that_failed_its_checks_is_not_taken_back_by_itself_but_by_the_user() -> None:
+    world = observing()
+    settle(world, 3)
+    for pod in world.pods.values():
+        pod.refuses = {hex_of(V1)}
+        pod.adapters = {}
+    break_it(world)
+    settle(world, 150)
+    assert world.status.rollout.step is Step.ROLLING_BACK
+    assert [r.reason for r in world.status.rollout.rejected] == ["ChecksFailed"]
+    rollout = world.builder.wire["spec"]["rollout"]
+    until(world.edit(rollout=rollout | {"scaleDownDelay": "31s"}), in_step(Step.OBSERVING), rounds=70)
+    settle(world, 90)
+    assert world.served == artifact(M1)
+    assert world.reason("Promoted") == ("True", "Promoted")
+
+
+def test_a_revision_that_is_named_during_a_rollback_that_cannot_end_is_where_it_goes() -> None:
+    world = settle(promoted().set_version(2), 120)
+    revision = next(h.revision for h in world.history if h.backend == artifact(M1))
+    settle(world.pass_time(3600), 15)
+    for pod in world.pods.values():
+        pod.adapters = {f"stranger-{n}": f"/elsewhere/{n}" for n in range(world.slots)}
+    world.merged_goes(M2, available=False)
+    world.merged[M2].never_starts = True
+    until(world, in_step(Step.ROLLING_BACK))
+    settle(world.edit(rollback={"revision": revision}), 130)
+    assert world.served == artifact(M1) and world.answering()
+    assert world.status.rollout.step is Step.IDLE
 
 
 # -- rollback by the user

@@ -7,7 +7,8 @@ from dataclasses import replace
 from controller.api.reasons import Reason
 from controller.api.status import Step
 from controller.domain import actions as act
-from controller.domain.snapshot import hex_of
+from controller.domain.plan import plan
+from controller.domain.snapshot import PodFacts, hex_of
 from tests.builders import adapter
 from tests.domain.lives import V1, V2, V3, in_step, labels, serving_v1, steps_of
 from tests.domain.turns import Controller, quiet, run, settle, until
@@ -413,6 +414,33 @@ def test_a_deleted_release_waits_for_a_server_that_does_not_answer_but_not_for_e
     assert world.finalizer, "nobody knows whether the adapter is still there"
     settle(world, 40)
     assert not world.finalizer
+
+
+def test_a_deleted_release_waits_for_a_server_that_is_not_ready_and_has_its_adapter() -> None:
+    world = serving_v1()
+    world.pods["pod-0"].ready = False
+    settle(world.delete(), 30)
+    assert world.finalizer and ROUTE in world.pods["pod-0"].adapters
+    world.pods["pod-0"].ready = True
+    settle(world, 10)
+    assert not world.finalizer and world.pods["pod-0"].adapters == {}
+
+
+def test_a_deleted_release_does_not_wait_for_ever_for_a_server_that_is_not_ready() -> None:
+    world = serving_v1()
+    world.pods["pod-0"].ready = False
+    settle(world.delete(), 70)
+    assert not world.finalizer
+
+
+def test_a_deleted_release_does_not_wait_for_a_pod_that_never_ran() -> None:
+    world = serving_v1().delete()
+    settle(world, 3)
+    seen = world.snapshot()
+    waits = PodFacts(name="pod-9", uid="pod-9")
+    empty = tuple(replace(p, adapters={}, loaded_label=None) for p in seen.base_pods)
+    done = plan(replace(seen, base_pods=(*empty, waits)), world.now)
+    assert [type(a) for a in done.actions] == [act.RemoveFinalizer]
 
 
 def test_a_deleted_release_is_cleaned_up_even_when_the_controller_was_away_for_long() -> None:

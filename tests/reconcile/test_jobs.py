@@ -47,6 +47,15 @@ def test_a_job_under_way_is_active_with_its_progress() -> None:
     )
 
 
+def test_a_build_under_way_says_what_it_is_made_of_if_it_was_written_down() -> None:
+    made = job(kind="build")
+    before = job_facts(made, [])
+    made["metadata"]["annotations"]["adapterrelease.dev/made-of"] = "e" * 64
+    after = job_facts(made, [])
+    assert before is not None and after is not None
+    assert (before.made_of, after.made_of) == ("", "e" * 64)
+
+
 def test_an_import_gives_the_digest() -> None:
     facts = job_facts(job("Complete"), [pod(message=json.dumps(import_summary()))])
     assert facts is not None and isinstance(facts.result, ImportResult)

@@ -14,6 +14,7 @@ import typer.core
 
 from controller.api.status import AdapterReleaseStatus, AdapterStatus, ArtifactStatus
 from controller.cli.main import app
+from controller.domain.inputs import build_inputs
 from controller.domain.snapshot import JobKind, Snapshot
 from controller.job.contract import parse_contract
 from controller.job.store import Store
@@ -119,6 +120,15 @@ def test_names_carry_the_inputs_and_stay_short() -> None:
     assert len(made["metadata"]["name"]) <= 63
     assert made["metadata"]["labels"]["adapterrelease.dev/inputs"] == "f" * 63
     assert made["metadata"]["annotations"]["adapterrelease.dev/inputs"] == INPUTS
+
+
+def test_a_build_says_what_it_is_made_of_whatever_it_is_given() -> None:
+    snapshot, more = seen(), seen(release().stable().spec(build=BUILD | {"deadline": "9h"}))
+    made_of = [
+        job_of(JobKind.BUILD, s)["metadata"]["annotations"]["adapterrelease.dev/made-of"] for s in (snapshot, more)
+    ]
+    assert snapshot.base is not None
+    assert made_of == [build_inputs(snapshot.release, snapshot.base, D1)] * 2
 
 
 def store_mounts(made: Json) -> list[Json]:

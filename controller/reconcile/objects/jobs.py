@@ -7,12 +7,14 @@ from typing import Any
 
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import AdapterRelease
+from controller.domain.inputs import build_inputs
 from controller.domain.snapshot import BaseFacts, JobKind, Snapshot
 from controller.reconcile.objects.contracts import contract_for
 from controller.reconcile.objects.metadata import (
     INPUTS_ANNOTATION,
     INPUTS_LABEL,
     JOB_KIND_LABEL,
+    MADE_OF_ANNOTATION,
     inputs_label,
     job_name,
     labels,
@@ -71,7 +73,7 @@ def job(kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts, image: 
     made = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(release, kind, inputs),
+        "metadata": _metadata_of_job(kind, inputs, snapshot, base),
         "spec": {
             "backoffLimit": _RETRIES,
             "activeDeadlineSeconds": int(_deadline(kind, release).total_seconds()),
@@ -131,6 +133,13 @@ def _pod_spec(kind: JobKind, base: BaseFacts, volumes: Volumes, image: str, serv
 def _metadata(release: AdapterRelease, kind: JobKind, inputs: str) -> Json:
     meta = metadata(release, job_name(release, kind, inputs), "job", _own_labels(kind, inputs))
     return {**meta, "annotations": {INPUTS_ANNOTATION: inputs}}
+
+
+def _metadata_of_job(kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts) -> Json:
+    meta, adapter = _metadata(snapshot.release, kind, inputs), snapshot.release.status.adapter
+    if kind is JobKind.BUILD and adapter is not None:
+        meta["annotations"][MADE_OF_ANNOTATION] = build_inputs(snapshot.release, base, adapter.digest)
+    return meta
 
 
 def _own_labels(kind: JobKind, inputs: str) -> dict[str, str]:

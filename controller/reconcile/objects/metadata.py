@@ -15,6 +15,7 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 INPUTS_LABEL = f"{GROUP}/inputs"
 JOB_KIND_LABEL = f"{GROUP}/job"
 INPUTS_ANNOTATION = f"{GROUP}/inputs"
+MADE_OF_ANNOTATION = f"{GROUP}/made-of"
 ARTIFACT_ANNOTATION = f"{GROUP}/artifact-id"
 _LABEL_LIMIT = 63
 
