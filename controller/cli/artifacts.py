@@ -128,9 +128,16 @@ def card(artifact: Artifact) -> None:
     from controller.job.scores import scores_of
 
     with told():
-        text = (artifact / CARD).read_text(encoding="utf-8")
+        text = _card(artifact / CARD)
         scores = scores_of(artifact)
     print(text.partition("\n## Scores\n")[0] + f"\n## Scores\n\n{scores}", end="")
+
+
+def _card(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        raise PermanentError(f"{path} is no card: {e}", reason=Reason.ARTIFACT_CORRUPTED) from e
 
 
 def sign(

@@ -6,6 +6,7 @@ Must not know how a stage works.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,11 +24,19 @@ if TYPE_CHECKING:
     from controller.job.summary import BuildResult
 
 
+_OF_ADAPTER = (
+    *("name", "version", "training_run", "dtype"),
+    *("method", "scheme", "group_size", "calibration", "samples", "sequence_length"),
+)
+_OF_RELEASE = ("volume", "secret")
+
+
 def register(app: typer.Typer) -> None:
     app.command()(build)
 
 
 def build(
+    context: typer.Context,
     base: Annotated[Path, typer.Option(help="Directory of the base model.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="The store: adapters/ and artifacts/ are made in it.")],
     release: Annotated[
@@ -69,6 +78,7 @@ def build(
     with told(as_json):
         if (release is None) == (adapter is None):
             raise PermanentError("give either -f RELEASE or --adapter DIR", reason=Reason.INVALID_ARGUMENT)
+        _refuse_what_is_ignored(context, *((_OF_ADAPTER, "--adapter") if release is not None else (_OF_RELEASE, "-f")))
         out = out.resolve()
         with shown(Progress()) as progress:
             if release is not None:
@@ -81,6 +91,13 @@ def build(
         if sign_key is not None:
             signed(Path(result.path), sign_key, signature_beside(Path(result.path)))
     print(result.to_json() if as_json else summary(result, found))
+
+
+def _refuse_what_is_ignored(context: typer.Context, parameters: Sequence[str], belongs_to: str) -> None:
+    sources = {name: context.get_parameter_source(name) for name in parameters}
+    given = [f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name != "DEFAULT"]
+    if given:
+        raise PermanentError(f"{', '.join(given)} goes with {belongs_to} only", reason=Reason.INVALID_ARGUMENT)
 
 
 def summary(result: BuildResult, found: ArtifactStatement) -> str:

@@ -6,21 +6,27 @@ Must not know the commands.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
+from pydantic import ValidationError
 
 from controller.errors import AdapterReleaseError, PermanentError
 from controller.job.failures import disk_reason
+from controller.job.reasons import Reason
 
 DONE, FAILED, REJECTED, NO_VERDICT = 0, 1, 2, 3
 
 
 @contextmanager
-def told(as_json: bool = False) -> Iterator[None]:
-    """Errors of the project and of the disk end the command with its exit code instead of a traceback."""
+def told(as_json: bool = False, failed: int = FAILED) -> Iterator[None]:
+    """Errors of the project and of the disk end the command with its exit code instead of a traceback.
+
+    `failed` is the exit code where another try may help.
+    """
     try:
         yield
     except (AdapterReleaseError, OSError) as e:
@@ -31,7 +37,25 @@ def told(as_json: bool = False) -> Iterator[None]:
         else:
             for finding in findings:
                 note(f"adapterrelease: {finding['reason']}: {finding['message']}")
-        raise typer.Exit(REJECTED if isinstance(e, PermanentError) else FAILED) from e
+        raise typer.Exit(REJECTED if isinstance(e, PermanentError) else failed) from e
+
+
+@contextmanager
+def arguments() -> Iterator[None]:
+    """What a contract refuses of the arguments that it is made of is said by their options."""
+    try:
+        yield
+    except ValidationError as e:
+        raise PermanentError(
+            "; ".join(f"{_option(x['loc'])}: {x['msg']}" for x in e.errors()), reason=Reason.INVALID_ARGUMENT
+        ) from e
+
+
+def _option(field: tuple[int | str, ...]) -> str:
+    """`--group-size` for `groupSize` or `group_size`; a rule about several fields has no name."""
+    if not field:
+        return "arguments"
+    return "--" + re.sub(r"[A-Z]", r"-\g<0>", str(field[-1])).replace("_", "-").lower()
 
 
 def findings_of(error: Exception) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from controller.api import v1alpha1 as api
+from controller.cli.ending import arguments
 from controller.errors import PermanentError
 from controller.job.build import run_build
 from controller.job.contract import (
@@ -48,22 +49,30 @@ class Chosen:
     sequence_length: int | None = None
 
     def contract(self) -> Quantization | None:
+        kind = _without_none(scheme=self.scheme, group_size=self.group_size)
+        counts = _without_none(samples=self.samples, sequence_length=self.sequence_length)
+        data = _without_none(calibration=self.calibration)
         if self.method == "None":
-            if self.calibration is not None:
-                raise PermanentError("--calibration needs a --method", reason=Reason.INVALID_ARGUMENT)
+            _need(kind | data | counts, "a --method")
             return None
-        given = {"method": self.method, "scheme": self.scheme, "group_size": self.group_size}
-        document: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-        try:
+        if self.calibration is None:
+            _need(counts, "--calibration")
+        with arguments():
             if self.calibration is not None:
                 path = self.calibration.resolve()
-                counts = {"samples": self.samples, "sequence_length": self.sequence_length}
-                document["calibration"] = Calibration.model_validate(
-                    {"path": str(path), "root": str(path.parent), **{k: v for k, v in counts.items() if v is not None}}
-                )
-            return Quantization.model_validate(document)
-        except ValidationError as e:
-            raise PermanentError(_problems(e), reason=Reason.INVALID_ARGUMENT) from e
+                data = {"calibration": Calibration(path=str(path), root=str(path.parent), **counts)}
+            return Quantization.model_validate({"method": self.method, **kind, **data})
+
+
+def _without_none(**given: Any) -> dict[str, Any]:
+    return {k: v for k, v in given.items() if v is not None}
+
+
+def _need(given: Mapping[str, Any], what: str) -> None:
+    """Raises PermanentError for arguments that would otherwise be ignored."""
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise PermanentError(f"{options} needs {what}", reason=Reason.INVALID_ARGUMENT)
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,7 @@ def build_release(
 def build_adapter(asked: Asked, base: Path, out: Path, progress: Progress) -> BuildResult:
     """Imports the adapter into the store `out`, and builds its artifact there. Its version: by default its digest."""
     adapter, quantization = asked.adapter.resolve(), asked.quantization.contract()
-    try:
+    with arguments():
         source = AdapterSource(
             name=asked.name or _named_after(adapter),
             version=asked.version or "local",
@@ -125,8 +134,6 @@ def build_adapter(asked: Asked, base: Path, out: Path, progress: Progress) -> Bu
             source=Source(path=str(adapter), root=str(adapter)),
         )
         merge = MergeSpec.model_validate({"dtype": asked.dtype})
-    except ValidationError as e:
-        raise PermanentError(_problems(e), reason=Reason.INVALID_ARGUMENT) from e
     here = _Here(
         Release(namespace="local", name=source.name),
         BaseReference(model=str(base.resolve()), name=_named_after(base.resolve())),
@@ -189,10 +196,6 @@ def _named_after(directory: Path) -> str:
     """A name that a directory of the store may have."""
     name = re.sub(r"[^a-z0-9.-]+", "-", directory.name.lower()).strip("-.")[:63].strip("-.")
     return name or "model"
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, x['loc'])) or 'arguments'}: {x['msg']}" for x in error.errors())
 
 
 def _read(path: Path) -> tuple[api.AdapterRelease, api.Build]:

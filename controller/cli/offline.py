@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.ending import NO_VERDICT, REJECTED, note, told
+from controller.cli.ending import NO_VERDICT, REJECTED, arguments, note, told
 from controller.errors import PermanentError
 from controller.job.contract import Scorer, Stage, Use
 from controller.job.reasons import Reason
 
 if TYPE_CHECKING:
-    from controller.job.merge import Weighted
+    from controller.job.contract import Endpoint
 
 AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
 BaseOption = Annotated[Path, typer.Option("--base", help="Directory of the base model.", exists=True, file_okay=False)]
@@ -66,38 +66,15 @@ def merge(
     combine: Annotated[str, typer.Option(help="How several adapters are combined: linear.")] = "linear",
 ) -> None:
     """Merge adapters into a base: exact in float64, rounded once."""
-    from controller.job.base import read_base
-    from controller.job.merge import merge as run
+    from controller.cli.display import shown
+    from controller.cli.local_merge import merge_directories
     from controller.job.progress import Progress
-    from controller.job.store import remove_directory
 
-    with told():
+    with told(), shown(Progress()) as progress:
         if combine != "linear" or dtype not in ("auto", "bfloat16", "float16", "float32"):
             raise PermanentError(f"--combine {combine} --dtype {dtype} is not known", reason=Reason.INVALID_ARGUMENT)
-        model = read_base(base)
-        weighted = [_weighted(a, model) for a in adapter]
-        partial = _partial(out)
-        remove_directory(partial)
-        run(model, weighted, partial, dtype, Progress())
-        partial.rename(out)
+        merge_directories(base, adapter, out, dtype, progress)
     print(out)
-
-
-def _weighted(argument: str, base: object) -> Weighted:
-    from controller.job.base import Base
-    from controller.job.check import check_adapter
-    from controller.job.findings import RejectedError
-    from controller.job.merge import Weighted
-
-    path, _, weight = argument.rpartition("=") if "=" in argument else (argument, "", "1")
-    try:
-        factor = float(weight)
-    except ValueError as e:
-        raise PermanentError(f"{argument}: {weight!r} is not a weight", reason=Reason.INVALID_ARGUMENT) from e
-    adapter, findings = check_adapter(Path(path), base if isinstance(base, Base) else None, None, Use.MERGE)
-    if adapter is None or findings:
-        raise RejectedError(findings)
-    return Weighted(adapter, factor)
 
 
 def quantize(
@@ -118,13 +95,12 @@ def quantize(
     from controller.cli.display import shown
     from controller.cli.local_build import Chosen
     from controller.cli.local_quantize import quantize_directory
+    from controller.cli.output import made
     from controller.job.progress import Progress
 
     chosen = Chosen(method, scheme, group_size, calibration, samples, sequence_length)
-    with told(), shown(Progress()) as progress:
-        partial = _partial(out)
+    with told(), shown(Progress()) as progress, made(out) as partial:
         quantize_directory(model, partial, chosen, progress)
-        partial.rename(out)
     print(out)
 
 
@@ -147,7 +123,10 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score and time two endpoints side by side, or one alone, and judge: 0 pass, 1 fail, 3 no verdict."""
+    """Score and time two endpoints side by side, or one alone, and judge.
+
+    Exit code 0: pass; 1: fail; 2: refused; 3: no verdict, or an endpoint that does not answer.
+    """
     from controller.cli.scores import limits, report, verdict
     from controller.domain.checks import lacks_to_judge_alone
     from controller.job.contract import Benchmark, EvaluateContract, Release, Source, Suite
@@ -156,27 +135,28 @@ def evaluate(
     from controller.job.statement import kept_beside, statement_path
     from controller.job.store import Store
 
-    with told(as_json):
+    with told(as_json, failed=NO_VERDICT):
         validation = limits([f"suite-{number}" for number, _ in enumerate(suite, 1)], max_score_drop, min_score)
         if reference is None and (lacking := lacks_to_judge_alone(validation)):
             raise PermanentError(f"--min-score: {lacking}", reason=Reason.INVALID_ARGUMENT)
-        suites = tuple(
-            Suite(
-                name=f"suite-{number}",
-                source=Source(path=str(path.resolve()), root=str(path.resolve().parent)),
-                scorer=scorer,
-                max_tokens=max_tokens,
+        with arguments():
+            suites = tuple(
+                Suite(
+                    name=f"suite-{number}",
+                    source=Source(path=str(path.resolve()), root=str(path.resolve().parent)),
+                    scorer=scorer,
+                    max_tokens=max_tokens,
+                )
+                for number, path in enumerate(suite, 1)
             )
-            for number, path in enumerate(suite, 1)
-        )
-        contract = EvaluateContract(
-            release=Release(namespace="local", name="evaluate"),
-            reference=_endpoint(reference) if reference else None,
-            candidate=_endpoint(candidate),
-            api_key_file=str(api_key_file) if api_key_file else None,
-            suites=suites,
-            benchmark=Benchmark(concurrency=concurrency, requests=requests),
-        )
+            contract = EvaluateContract(
+                release=Release(namespace="local", name="evaluate"),
+                reference=_endpoint("--reference", reference) if reference else None,
+                candidate=_endpoint("--candidate", candidate),
+                api_key_file=str(api_key_file) if api_key_file else None,
+                suites=suites,
+                benchmark=Benchmark(concurrency=concurrency, requests=requests),
+            )
         if artifact is not None:
             contract = kept_beside(artifact, contract)
         result = run_evaluate(contract, Progress())
@@ -187,16 +167,11 @@ def evaluate(
     raise typer.Exit({"Pass": 0, "Fail": 1}.get(judgement.verdict, NO_VERDICT))
 
 
-def _endpoint(argument: str) -> object:
+def _endpoint(option: str, argument: str) -> Endpoint:
     from controller.job.contract import Endpoint
 
     url, _, model = argument.partition("#")
-    if not model or not url.startswith(("http://", "https://")):
-        raise PermanentError(f"{argument!r}: give URL#MODEL", reason=Reason.INVALID_ARGUMENT)
-    return Endpoint(url=url, model=model)
-
-
-def _partial(out: Path) -> Path:
-    if out.exists():
-        raise PermanentError(f"{out} exists already", reason=Reason.INVALID_ARGUMENT)
-    return out.with_name(f"{out.name}.partial")
+    try:
+        return Endpoint(url=url, model=model)
+    except ValueError as e:
+        raise PermanentError(f"{option} {argument!r}: give URL#MODEL", reason=Reason.INVALID_ARGUMENT) from e

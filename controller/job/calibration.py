@@ -14,6 +14,7 @@ from typing import Any
 from controller.errors import PermanentError
 from controller.job.findings import some
 from controller.job.reasons import Reason
+from controller.job.strict_json import can_be_written
 
 MAX_BYTES = 1 << 30
 MIN_SAMPLES = 8
@@ -73,8 +74,10 @@ def _row(tokenizer: Any, sample: Sample, length: int) -> Row:
             text = str(tokenizer.apply_chat_template(list(sample.messages), tokenize=False))
         except Exception as e:  # templates are programs and raise what they like: a role they do not know, an order
             raise _invalid(f"line {sample.line} does not fit the model's chat template: {e}") from e
-    # A template writes the special tokens itself.
-    encoded = tokenizer(text, add_special_tokens=not sample.messages, truncation=True, max_length=length)
+    try:  # a template writes the special tokens itself
+        encoded = tokenizer(text, add_special_tokens=not sample.messages, truncation=True, max_length=length)
+    except Exception as e:  # tokenizers raise what they like, too
+        raise _invalid(f"line {sample.line} cannot be cut into tokens: {e}") from e
     return {key: list(encoded[key]) for key in ("input_ids", "attention_mask")}
 
 
@@ -83,6 +86,15 @@ def _sample(line: bytes, number: int) -> Sample:
         row = json.loads(line)
     except (ValueError, RecursionError) as e:
         raise _invalid(f"line {number} is not JSON: {e}") from e
+    sample = _text_or_conversation(row, number)
+    try:
+        can_be_written([sample.text, *sample.messages])
+    except ValueError as e:
+        raise _invalid(f"line {number} is no text: {e}") from e
+    return sample
+
+
+def _text_or_conversation(row: Any, number: int) -> Sample:
     if isinstance(row, dict) and isinstance(row.get("text"), str) and row["text"].strip():
         return Sample(number, text=row["text"])
     messages = row.get("messages") if isinstance(row, dict) else None

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
-from controller.errors import TransientError
+from controller.errors import PermanentError, TransientError
 from controller.job.contract import Endpoint
 from controller.job.reasons import Reason
 
@@ -34,7 +35,7 @@ class Answer:
 
 
 class Chat:
-    """One endpoint. Thread-safe. Close it."""
+    """One endpoint. Thread-safe. Close it. Raises PermanentError for an address that can never be asked."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Chat:
         wait: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        _is_address(endpoint.url)
         self.endpoint = endpoint
         self._wait = wait or threading.Event().wait
         self._clock = clock
@@ -98,7 +100,7 @@ class Chat:
         began = self._clock()
         try:
             answer = self._retried(lambda: self._client.post("/v1/chat/completions", json=body))
-        except httpx.HTTPError as e:
+        except (httpx.HTTPError, ValueError) as e:  # ValueError: messages that are no JSON
             return self._failed(f"{type(e).__name__}: {e}")
         if answer.status_code != 200:
             return self._failed(f"status {answer.status_code}: {answer.text[:200]}")
@@ -127,3 +129,11 @@ class Chat:
     def _failed(self, error: str) -> Answer:
         log.warning("%s %s: %s", self.endpoint.url, self.endpoint.model, error)
         return Answer(None, error=error)
+
+
+def _is_address(url: str) -> None:
+    try:
+        httpx.URL(url)
+        _ = urlsplit(url).port  # httpx looks at its range only when it connects
+    except (httpx.InvalidURL, ValueError) as e:
+        raise PermanentError(f"{url} is no address: {e}", reason=Reason.INVALID_ARGUMENT) from e

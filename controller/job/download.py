@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 from controller.errors import PermanentError, TransientError
 from controller.job.reasons import Reason
@@ -44,15 +45,15 @@ class Downloader:
 
     def download(self, url: str, target: Path, max_bytes: int, advance: Callable[[int], None]) -> int:
         """Fetches `url` into `target`; the number of bytes. TransientError where another try may help."""
-        origin, authorization = _origin(url), self._authorization()
+        origin, authorization = _origin(_parsed(url)), self._authorization()
         for _ in range(MAX_REDIRECTS + 1):
-            parts = urlsplit(url)
+            parts = _parsed(url)
             if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
                 raise PermanentError(
                     f"{shown(url)}: only https without credentials in it", reason=Reason.SOURCE_FORBIDDEN
                 )
             # Credentials never follow a redirect to another server.
-            headers = {"Authorization": authorization} if authorization and _origin(url) == origin else {}
+            headers = {"Authorization": authorization} if authorization and _origin(parts) == origin else {}
             connection = _CheckedConnection(
                 parts.hostname, parts.port or 443, self.timeout, self._tls(), self.is_allowed
             )
@@ -68,6 +69,8 @@ class Downloader:
                 return _save(url, answer, target, max_bytes, advance)
             except (OSError, http.client.HTTPException) as e:
                 raise TransientError(f"{shown(url)}: {e or type(e).__name__}", reason=Reason.SOURCE_UNAVAILABLE) from e
+            except ValueError as e:  # a host or path that no request can have, here or where it redirects to
+                raise _no_address(url) from e
             finally:
                 connection.close()
         raise PermanentError(f"{shown(url)}: more than {MAX_REDIRECTS} redirects", reason=Reason.SOURCE_INVALID)
@@ -119,8 +122,24 @@ class _CheckedConnection(http.client.HTTPSConnection):
         raise error or OSError(f"{self.host} has no address")
 
 
-def _origin(url: str) -> tuple[str | None, int]:
-    parts = urlsplit(url)
+def _parsed(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as e:
+        raise _no_address(url) from e
+    return parts
+
+
+def _no_address(url: str) -> PermanentError:
+    """Says as much of `url` as `shown`, which cannot read it, and nothing of the error, which may quote all of it."""
+    said = re.split(r"[?#]", url)[0].rpartition("@")[2]
+    return PermanentError(
+        f"{said} is no address, or redirects to none: look at its host, port and path", reason=Reason.SOURCE_INVALID
+    )
+
+
+def _origin(parts: SplitResult) -> tuple[str | None, int]:
     return parts.hostname, parts.port or 443
 
 

@@ -9,7 +9,7 @@ import errno
 import logging
 
 from controller.errors import PermanentError, TransientError
-from controller.job.findings import RejectedError
+from controller.job.findings import RejectedError, printable
 from controller.job.reasons import Reason
 from controller.job.summary import Failure, FailureKind
 
@@ -38,4 +38,4 @@ def disk_reason(error: OSError) -> Reason:
 
 
 def failure(kind: FailureKind, reason: str, message: str, reasons: tuple[str, ...] = ()) -> Failure:
-    return Failure(kind=kind, reason=reason, message=message, reasons=reasons or (reason,))
+    return Failure(kind=kind, reason=reason, message=printable(message), reasons=reasons or (reason,))

@@ -53,5 +53,10 @@ def shown(value: Any) -> str:
     return _cut(repr(value))
 
 
+def printable(text: str) -> str:
+    """`text` with what is no character escaped: names of files and tensors may hold bytes that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _cut(text: str) -> str:
-    return text if len(text) <= _LINE else f"{text[:_LINE]}..."
+    return printable(text if len(text) <= _LINE else f"{text[:_LINE]}...")

@@ -76,7 +76,7 @@ class Store:
             work = path.with_suffix("")
             if work.is_dir() and work.stat().st_mtime < before:
                 with path.open("a") as lock:
-                    if _takes(lock):
+                    if takes(lock):
                         remove_directory(work)
 
 
@@ -85,15 +85,15 @@ def _wait_for(lock: IO[str], work: Path) -> None:
 
     Asks again and again: in a flock that blocks, a SIGTERM that comes just before it is not noticed before its end.
     """
-    if _takes(lock):
+    if takes(lock):
         return
     log.info("another job is working in %s: waiting for it to end", work)
-    while not _takes(lock):
+    while not takes(lock):
         time.sleep(ASK_AGAIN_SECONDS)
     log.info("%s is free: going on", work)
 
 
-def _takes(lock: IO[str]) -> bool:
+def takes(lock: IO[str]) -> bool:
     """Is the lock ours now? It is until the file is closed."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

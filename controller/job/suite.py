@@ -14,6 +14,7 @@ from typing import Any
 from controller.errors import PermanentError
 from controller.job.contract import Scorer
 from controller.job.reasons import Reason
+from controller.job.strict_json import can_be_written
 
 MAX_BYTES = 256 << 20
 
@@ -60,6 +61,10 @@ def _example(line: bytes, where: str) -> Example:
     if not isinstance(expected, str) or not expected.strip():
         # An empty text is contained in every answer.
         raise PermanentError(f"{where} has no expected answer", reason=Reason.INVALID_SUITE)
+    try:
+        can_be_written([messages, expected])
+    except ValueError as e:
+        raise PermanentError(f"{where} cannot be sent: {e}", reason=Reason.INVALID_SUITE) from e
     return Example(tuple(messages), expected)
 
 

@@ -70,11 +70,16 @@ def verify(
 
 def _identity(directory: Path, found: ArtifactStatement, wanted: Wanted) -> Iterator[Finding]:
     """The id is that of the inputs, and the one that was asked for, by the directory's name too."""
-    if (computed := id_of(found.inputs)) != found.id:
-        yield Finding(
-            Reason.ARTIFACT_MISMATCH,
-            f"{directory}/{DOCUMENT}: its id is {found.id}, but its inputs have {computed}; {_NOT_OURS}",
-        )
+    try:
+        computed = id_of(found.inputs)
+    except ValueError as e:  # 1e999 is JSON, but no number
+        yield Finding(Reason.PROVENANCE_INCOMPLETE, f"{directory}/{DOCUMENT}: its inputs have no id: {e}; {_NOT_OURS}")
+    else:
+        if computed != found.id:
+            yield Finding(
+                Reason.ARTIFACT_MISMATCH,
+                f"{directory}/{DOCUMENT}: its id is {found.id}, but its inputs have {computed}; {_NOT_OURS}",
+            )
     if wanted.artifact_id is not None and found.id != wanted.artifact_id:
         yield Finding(Reason.ARTIFACT_MISMATCH, f"{directory} holds {found.id}, not {wanted.artifact_id}; {_NOT_OURS}")
     name = directory.resolve().name

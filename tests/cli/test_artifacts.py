@@ -157,6 +157,13 @@ def test_without_an_artifact_there_is_no_card(tmp_path: Path) -> None:
     assert done.exit_code == 1 and "StorageError" in done.stderr
 
 
+def test_a_card_that_is_no_text_is_said(artifact: Path) -> None:
+    (artifact / "README.md").chmod(0o644)
+    (artifact / "README.md").write_bytes(b"\xff")
+    done = call("card", artifact)
+    assert done.exit_code == 2 and "README.md is no card" in done.stderr
+
+
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e12, "2.5 TB")])
 def test_sizes_are_for_people(count: float, text: str) -> None:
     assert size(count) == text

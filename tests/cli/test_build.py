@@ -80,6 +80,10 @@ def test_an_adapter_is_called_what_the_user_says(base: Path, adapter: Path, tmp_
         (["--method", "GGUF", "--calibration", "CALIBRATION"], "method"),
         (["--method", "AWQ"], "calibration"),
         (["--calibration", "CALIBRATION"], "--calibration needs a --method"),
+        (["--scheme", "W4A16", "--group-size", "64"], "--scheme, --group-size needs a --method"),
+        (["--samples", "16"], "--samples needs a --method"),
+        (["--method", "FP8", "--sequence-length", "64"], "--sequence-length needs --calibration"),
+        (["--volume", "incoming=x"], "--volume goes with -f only"),
         (["--name", "../x"], "name"),
         (["-f", "CALIBRATION"], "either -f RELEASE or --adapter DIR"),
     ],
@@ -94,6 +98,29 @@ def test_arguments_that_say_nothing_that_can_be_built_are_refused(
     assert done.exit_code == 2, done.output
     assert done.stderr.startswith("adapterrelease: InvalidArgument: ") and message in done.stderr
     assert not (tmp_path / "store" / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--method", "None"], "--method goes with --adapter only"),
+        (["--dtype", "float32", "--name", "x"], "--name, --dtype goes with --adapter only"),
+    ],
+)
+def test_options_of_an_adapter_are_not_ignored_beside_a_release(
+    more: list[str], message: str, base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "release.yaml").write_text(RELEASE)
+    done = call("-f", tmp_path / "release.yaml", "--base", base, "--out", tmp_path / "store", *more)
+    assert done.exit_code == 2
+    assert f"InvalidArgument: {message}" in done.stderr
+
+
+def test_a_source_whose_address_is_none_is_refused(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "release.yaml").write_text(RELEASE.replace("pvc://incoming/adapter", "https://h:99999/x"))
+    done = call("-f", tmp_path / "release.yaml", "--base", base, "--out", tmp_path / "store")
+    assert done.exit_code == 2
+    assert "SourceInvalid: https://h:99999/x/adapter_config.json is no address" in done.stderr
 
 
 def test_calibration_data_reach_the_build(base: Path, adapter: Path, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -77,17 +80,113 @@ def test_merge_writes_what_the_job_would(base: Path, adapter: Path, tmp_path: Pa
         (["--dtype", "int4"], "--dtype int4"),
         (["--out", "EXISTING"], "exists already"),
         (["--adapter", "ADAPTER=heavy"], "not a weight"),
+        (["--adapter", "ADAPTER=nan"], "not a weight"),
+        (["--adapter", "ADAPTER=inf"], "not a weight"),
     ],
 )
 def test_merge_refuses_what_it_cannot_do(
     arguments: list[str], message: str, base: Path, adapter: Path, tmp_path: Path
 ) -> None:
-    names = {"EXISTING": str(base), "ADAPTER=heavy": f"{adapter}=heavy"}
-    given = ["--base", base, "--adapter", adapter, "--out", tmp_path / "out", *[names.get(a, a) for a in arguments]]
+    more = [a.replace("EXISTING", str(base)).replace("ADAPTER", str(adapter)) for a in arguments]
+    given = ["--base", base, "--adapter", adapter, "--out", tmp_path / "out", *more]
     done = call("merge", *given)
     assert done.exit_code == 2
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def merged(base: Path, adapter: Path, weight: float, out: Path) -> dict[str, str]:
+    found, _ = check_adapter(adapter, read_base(base))
+    assert found is not None
+    merge(read_base(base), [Weighted(found, weight)], out, "bfloat16", Progress())
+    return directory_digests(out)
+
+
+def test_a_directory_with_a_number_in_its_name_is_no_weight(base: Path, tmp_path: Path) -> None:
+    adapter = tiny_models.adapter(tmp_path / "ckpt-lr=0.0002")
+    done = call("merge", "--base", base, "--adapter", adapter, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert directory_digests(tmp_path / "out") == merged(base, adapter, 1.0, tmp_path / "expected")
+    weighted = call("merge", "--base", base, "--adapter", f"{adapter}=0.5", "--out", tmp_path / "half")
+    assert weighted.exit_code == 0, weighted.output
+    assert directory_digests(tmp_path / "half") == merged(base, adapter, 0.5, tmp_path / "expected-half")
+
+
+@pytest.fixture
+def killed(adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a merge leaves whose disk fails when the second of three shards is to get its name: the first one."""
+    tiny_models.base(tmp_path / "sharded", shards=3)
+    count, rename = iter(range(1, 1 << 30)), os.rename
+
+    def fail(*arguments: Any, **more: Any) -> None:
+        if next(count) > 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        done = call("merge", "--base", tmp_path / "sharded", "--adapter", adapter, "--out", tmp_path / "out")
+    assert done.exit_code == 1, done.output
+    (shard,) = (tmp_path / "out.partial").glob("*.safetensors")
+    return shard
+
+
+def test_a_merge_that_was_killed_goes_on(adapter: Path, killed: Path, tmp_path: Path) -> None:
+    before = killed.stat()
+    base, out = tmp_path / "sharded", tmp_path / "out"
+    done = call("merge", "--base", base, "--adapter", adapter, "--out", out)
+    assert done.exit_code == 0, done.output
+    after = (out / killed.name).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert directory_digests(out) == merged(base, adapter, 1.0, tmp_path / "expected")
+    assert not list(tmp_path.glob("out.*"))
+
+
+@pytest.mark.parametrize("changed", ["weight", "base", "adapter"])
+def test_a_merge_of_something_else_begins_anew(changed: str, adapter: Path, killed: Path, tmp_path: Path) -> None:
+    base, weight = tmp_path / "sharded", 1.0
+    if changed == "weight":
+        weight = 0.5
+    elif changed == "base":
+        content = bytearray((base / killed.name).read_bytes())
+        content[-4:] = b"\0\0\0\0"
+        (base / killed.name).write_bytes(content)
+    else:
+        shutil.rmtree(adapter)
+        tensors = {name: (dtype, value * 2) for name, (dtype, value) in lora_tensors().items()}
+        tiny_models.adapter(adapter, tensors)
+    done = call("merge", "--base", base, "--adapter", f"{adapter}={weight}", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert directory_digests(tmp_path / "out") == merged(base, adapter, weight, tmp_path / "expected")
+
+
+@pytest.mark.parametrize("command", ["merge", "quantize"])
+def test_two_runs_do_not_write_one_directory(command: str, base: Path, adapter: Path, tmp_path: Path) -> None:
+    inputs = {"merge": ("--base", base, "--adapter", adapter), "quantize": ("--model", base, "--method", "FP8")}
+    with (tmp_path / "out.partial.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = call(command, *inputs[command], "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "another run is writing" in done.stderr
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_all_that_a_merge_writes_is_on_the_disk_before_it_has_its_name(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync = list[str](), os.fsync
+
+    def told(fd: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", told)
+    done = call("merge", "--base", base, "--adapter", adapter, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    for path in (tmp_path / "out").iterdir():
+        assert str(tmp_path / "out.partial" / path.name) in synced
+    assert synced[-1] == str(tmp_path)
+    assert "stage merge" in done.stderr and done.stdout == f"{tmp_path / 'out'}\n"
 
 
 DATA = ["--calibration", "DATA"]
@@ -102,8 +201,9 @@ DATA = ["--calibration", "DATA"]
             "InvalidGroupSize",
             "group size 64 does not divide the input size of model.layers.0",
         ),
-        (["--group-size", 48, *DATA], "InvalidArgument", "groupSize"),
-        (["--method", "GGUF"], "InvalidArgument", "method"),
+        (["--group-size", 48, *DATA], "InvalidArgument", "--group-size: Input should be 32"),
+        (["--method", "GGUF"], "InvalidArgument", "--method: "),
+        (["--method", "None", "--samples", 16], "InvalidArgument", "--samples needs a --method"),
         (["--method", "None"], "InvalidArgument", "nothing to do"),
         (["--method", "GPTQ"], "InvalidArgument", "GPTQ needs calibration data"),
         (["--method", "INT8", "--scheme", "W4A16", *DATA], "InvalidArgument", "scheme W4A16 is not one of INT8: W8A8"),
@@ -200,10 +300,31 @@ def test_evaluate_keeps_its_scores_beside_the_artifact(base: Path, adapter: Path
     assert json.loads(third.read_text())["predicate"]["suites"][0]["samples"] == 11
 
 
-def test_evaluate_needs_a_model_name(tmp_path: Path) -> None:
-    done = call("evaluate", "--suite", suite(tmp_path), "--reference", "http://x", "--candidate", "http://y#m")
-    assert done.exit_code == 2
-    assert "give URL#MODEL" in done.stderr
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--reference", "http://x"], "--reference 'http://x': give URL#MODEL"),
+        (["--candidate", "ftp://x#m"], "--candidate 'ftp://x#m': give URL#MODEL"),
+        (["--candidate", "http://x y#m"], "--candidate 'http://x y#m': give URL#MODEL"),
+        (["--candidate", "http://h:port#m"], "http://h:port is no address"),
+        (["--candidate", "http://h:99999#m"], "http://h:99999 is no address"),
+        (["--concurrency", 0], "--concurrency: "),
+        (["--requests", 0], "--requests: "),
+        (["--max-tokens", 0], "--max-tokens: "),
+    ],
+)
+def test_evaluate_refuses_what_cannot_be_asked(more: list[Any], message: str, tmp_path: Path) -> None:
+    done = call("evaluate", "--suite", suite(tmp_path), "--min-score", "0.9", "--candidate", "http://y#m", *more)
+    assert done.exit_code == 2, done.output
+    assert f"InvalidArgument: {message}" in done.stderr
+
+
+def test_an_endpoint_that_cannot_be_asked_is_no_verdict(tmp_path: Path) -> None:
+    with serve(FakeModel("one", lambda q: q)) as port:
+        given = ["--suite", suite(tmp_path), "--min-score", "0.9", "--candidate", f"http://127.0.0.1:{port}#another"]
+        done = call("evaluate", *given)
+    assert done.exit_code == 3, done.output
+    assert "ModelNotServed: " in done.stderr
 
 
 @pytest.mark.parametrize("module", ["numpy", "torch", "kubernetes"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controller.errors import PermanentError
-from controller.job.calibration import Sample, tokenized
+from controller.job.calibration import Sample, read_samples, tokenized
 
 
 class Words:
@@ -20,6 +21,8 @@ class Words:
         self, text: str, *, add_special_tokens: bool, truncation: bool, max_length: int
     ) -> dict[str, list[int]]:
         assert truncation
+        if "untellable" in text:
+            raise TypeError("TextEncodeInput must be Union[TextInputSequence, ...]")
         ids = ([0] if add_special_tokens else []) + [len(word) for word in text.split()]
         ids = ids[:max_length]
         return {"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": [0] * len(ids)}
@@ -53,6 +56,7 @@ def test_a_sample_is_cut_at_the_sequence_length() -> None:
         ([*texts(40, 20), Sample(41, text="too short")], 64, "line 41 have less than 8 tokens"),
         (texts(8, 20), 64, "168 tokens in 8 samples of at most 64, at least 256 are needed"),
         (texts(8, 2000), 16, "128 tokens in 8 samples of at most 16"),
+        ([*texts(2, 20), Sample(3, text="untellable")], 64, "line 3 cannot be cut into tokens: TextEncodeInput"),
         ([Sample(3, ({"role": "system", "content": "x"},))], 64, "line 3 does not fit the model's chat template: this"),
     ],
 )
@@ -66,3 +70,13 @@ def test_data_that_say_nothing_of_a_model_are_refused(samples: list[Sample], len
 def test_messages_need_a_chat_template(tokenizer: Any) -> None:
     with pytest.raises(PermanentError, match="no chat template: use texts"):
         tokenized(tokenizer, [Sample(1, ({"role": "user", "content": "x"},))], 64)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"text": "half \\ud800"}', '{"messages": [{"role": "user", "content": "x"}], "expected": "\\udfff"}']
+)
+def test_half_of_a_character_is_no_text(line: str, tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text('{"text": "\\ud83d\\ude00"}\n' + line)
+    with pytest.raises(PermanentError, match="line 2 is no text") as e:
+        read_samples(tmp_path / "c.jsonl", 8)
+    assert e.value.reason == "InvalidCalibration"

@@ -249,6 +249,19 @@ def test_a_request_that_was_cut_off_is_an_error_and_not_repeated() -> None:
     assert len(asked) == 1
 
 
+def test_messages_that_cannot_be_sent_are_an_error() -> None:
+    with Chat(Endpoint(url="http://127.0.0.1:1", model="bot")) as chat:
+        answer = chat.ask([{"role": "user", "content": "\ud800"}], 4)
+    assert answer.text is None and "UnicodeEncodeError" in answer.error
+
+
+@pytest.mark.parametrize("url", ["http://h:port", "http://h:99999", "http://[::1"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(PermanentError, match="is no address") as e:
+        Chat(Endpoint(url=url, model="bot"))
+    assert e.value.reason == "InvalidArgument"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -258,6 +271,9 @@ def test_a_request_that_was_cut_off_is_an_error_and_not_repeated() -> None:
         ('{"messages": [], "expected": "x"}', "InvalidSuite"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "InvalidSuite"),
         ('{"messages": [{"role": "user", "content": "x"}], "expected": " "}', "InvalidSuite"),
+        ('{"messages": [{"role": "user", "content": "\\ud800"}], "expected": "x"}', "InvalidSuite"),
+        ('{"messages": [{"role": "user", "content": NaN}], "expected": "x"}', "InvalidSuite"),
+        ('{"messages": [{"role": "user", "content": "x"}], "expected": "\\udfff"}', "InvalidSuite"),
     ],
 )
 def test_a_suite_that_proves_nothing_is_refused(text: str, reason: str, tmp_path: Path) -> None:

@@ -323,6 +323,8 @@ def test_the_pod_itself_and_the_metadata_service_are_no_source(base: Path, https
         (302, {"Location": "http://localhost/"}, PermanentError, "SourceForbidden"),
         (302, {"Location": "file:///etc/passwd"}, PermanentError, "SourceForbidden"),
         (302, {}, PermanentError, "SourceInvalid"),
+        (302, {"Location": "https://h:99999/"}, PermanentError, "SourceInvalid"),
+        (302, {"Location": "https://[x/"}, PermanentError, "SourceInvalid"),
         (200, {"Content-Length": "99"}, TransientError, "SourceUnavailable"),
     ],
 )
@@ -343,6 +345,13 @@ def test_what_the_server_answers_decides_about_a_retry(
     with https({}, respond) as port, pytest.raises(kind) as e:
         imported(tmp_path, Source(url=f"https://localhost:{port}/a/"), downloader(credentials))
     assert e.value.reason == reason  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("address", ["h:99999/x", "h:port/x", "[::1/x", "h/\N{BULLET}", "h..x/"])
+def test_an_address_that_is_none_is_refused_and_tells_no_secret(address: str, tmp_path: Path) -> None:
+    with pytest.raises(PermanentError, match="is no address") as e:
+        Downloader().download(f"https://{address}?sig=s3cret@x", tmp_path / "x", 9, lambda _: None)
+    assert e.value.reason == "SourceInvalid" and "s3cret" not in str(e.value)
 
 
 def test_credentials_do_not_follow_a_redirect_to_another_server(

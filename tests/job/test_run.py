@@ -23,7 +23,7 @@ from controller.job.progress import Progress, ProgressServer
 from controller.job.reasons import Reason
 from controller.job.run import main as run_job
 from controller.job.store import Store
-from controller.job.summary import ImportResult, Summary, parse_summary
+from controller.job.summary import ImportResult, Summary, parse_summary, termination_message
 from tests.job import tiny_models
 from tests.job.serving import Answer, FakeModel, serve
 
@@ -168,6 +168,13 @@ def test_sigterm_ends_a_job_that_waits_for_another_one(tmp_path: Path) -> None:
 def test_the_type_of_an_error_decides_about_a_retry(error: Exception, kind: str, reason: str) -> None:
     failure = failure_of(error)
     assert (str(failure.kind), failure.reason, failure.reasons) == (kind, reason, (reason,))
+
+
+@pytest.mark.parametrize("error", [PermanentError, TransientError, ZeroDivisionError])
+def test_what_is_no_character_does_not_keep_a_job_from_saying_how_it_ended(error: type[Exception]) -> None:
+    failure = failure_of(error("a\ud800b"))
+    said = parse_summary(termination_message(Summary(kind="Import", failure=failure))).failure
+    assert said is not None and said.message.endswith("a\\ud800b")
 
 
 def test_every_reason_is_a_camel_case_word_that_is_said_somewhere() -> None:

@@ -55,6 +55,7 @@ BAD = {
     "length over the limit of the library": (struct.pack("<Q", (1 << 64) - 1) + b"{}", "more than the file"),
     "no object": (file_of(b"[]"), "begin with"),
     "not UTF-8": (file_of(b'{"\xff": 1}'), "not valid JSON"),
+    "half of a character": (file_of({"\ud800": tensor()}, bytes(8)), "not valid JSON"),
     "not JSON": (file_of(b"{,}"), "not valid JSON"),
     "deep nesting": (file_of(b'{"a":' + b"[" * 100_000), "not valid JSON"),
     "huge number": (file_of(b'{"a":' + b"9" * 5000 + b"}"), "not valid JSON"),

@@ -208,6 +208,20 @@ def test_what_is_no_statement_is_said(text: bytes, artifact: Path) -> None:
     assert reasons(artifact) == ["ProvenanceIncomplete"]
 
 
+@pytest.mark.parametrize("value", ["1e999", '"\\ud800"', '{"\\udfff": 1}'])
+def test_inputs_that_no_id_can_be_made_of_are_said(value: str, artifact: Path) -> None:
+    text = (artifact / "artifact.json").read_text()
+    replace(artifact / "artifact.json", text.replace('"dtype": "bfloat16"', f'"dtype": {value}').encode())
+    assert value in (artifact / "artifact.json").read_text()
+    assert reasons(artifact) == ["ProvenanceIncomplete"]
+
+
+def test_characters_that_are_escaped_in_two_halves_are_whole(artifact: Path) -> None:
+    rewrite(artifact, lambda d: d["predicate"]["runDetails"].update(vendor_field="\N{GRINNING FACE}"))
+    assert "\\ud83d\\ude00" in (artifact / "artifact.json").read_text()
+    assert reasons(artifact) == []
+
+
 def test_fields_that_we_do_not_know_are_ignored(artifact: Path) -> None:
     rewrite(artifact, lambda d: d["predicate"]["runDetails"].update(vendor_field={"a": 1}))
     assert reasons(artifact) == []
