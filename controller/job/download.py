@@ -45,9 +45,9 @@ class Downloader:
 
     def download(self, url: str, target: Path, max_bytes: int, advance: Callable[[int], None]) -> int:
         """Fetches `url` into `target`; the number of bytes. TransientError where another try may help."""
-        origin, authorization = _origin(_parsed(url)), self._authorization()
+        origin, authorization = _origin(parsed(url)), self._authorization()
         for _ in range(MAX_REDIRECTS + 1):
-            parts = _parsed(url)
+            parts = parsed(url)
             if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
                 raise PermanentError(
                     f"{shown(url)}: only https without credentials in it", reason=Reason.SOURCE_FORBIDDEN
@@ -122,7 +122,8 @@ class _CheckedConnection(http.client.HTTPSConnection):
         raise error or OSError(f"{self.host} has no address")
 
 
-def _parsed(url: str) -> SplitResult:
+def parsed(url: str) -> SplitResult:
+    """Raises PermanentError for what is no address."""
     try:
         parts = urlsplit(url)
         _ = parts.port

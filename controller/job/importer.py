@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 from controller.errors import PermanentError
 from controller.job.adapter import CONFIG, WEIGHTS, Adapter
@@ -30,7 +30,7 @@ from controller.job.archive import extract, is_archive
 from controller.job.base import find_base, read_base
 from controller.job.check import examine
 from controller.job.contract import ImportContract, Source
-from controller.job.download import Downloader
+from controller.job.download import Downloader, parsed
 from controller.job.findings import Finding, RejectedError, some
 from controller.job.progress import Progress
 from controller.job.reasons import Reason
@@ -74,7 +74,7 @@ def fetch_adapter(
     progress.stage("fetch")
     if source.path is not None:
         return _from_path(Path(source.path), Path(source.root or "/"), copy, max_bytes, progress)
-    if is_archive(urlsplit(str(source.url)).path):
+    if is_archive(parsed(str(source.url)).path):
         return _from_archive(str(source.url), copy, max_bytes, progress, downloader or downloader_for(source))
     _from_directory(str(source.url), copy, max_bytes, progress, downloader or downloader_for(source))
     return []  # a server says of no file but those that it is asked for
@@ -97,7 +97,7 @@ def _from_path(path: Path, root: Path, copy: Path, room: int, progress: Progress
 
 
 def _from_archive(url: str, copy: Path, room: int, progress: Progress, downloader: Downloader) -> list[str]:
-    archive = copy.parent / Path(urlsplit(url).path).name
+    archive = copy.parent / Path(parsed(url).path).name
     downloader.download(url, archive, room, progress.advance)
     names = extract(archive, copy, CONFIG, KNOWN | {COMPARED}, room)
     archive.unlink()
@@ -107,7 +107,7 @@ def _from_archive(url: str, copy: Path, room: int, progress: Progress, downloade
 
 
 def _from_directory(url: str, copy: Path, room: int, progress: Progress, downloader: Downloader) -> None:
-    parts = urlsplit(url)
+    parts = parsed(url)
     for name in (*REQUIRED, *OPTIONAL, COMPARED):
         one = urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
         limit = room if name == WEIGHTS else min(room, MAX_OPTIONAL_BYTES)

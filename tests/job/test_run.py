@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import re
 import signal
@@ -171,7 +172,10 @@ def test_the_type_of_an_error_decides_about_a_retry(error: Exception, kind: str,
 
 
 @pytest.mark.parametrize("error", [PermanentError, TransientError, ZeroDivisionError])
-def test_what_is_no_character_does_not_keep_a_job_from_saying_how_it_ended(error: type[Exception]) -> None:
+def test_what_is_no_character_does_not_keep_a_job_from_saying_how_it_ended(
+    error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)  # pytest-xdist cannot carry what is logged
     failure = failure_of(error("a\ud800b"))
     said = parse_summary(termination_message(Summary(kind="Import", failure=failure))).failure
     assert said is not None and said.message.endswith("a\\ud800b")
