@@ -120,7 +120,7 @@ def test_a_source_whose_address_is_none_is_refused(base: Path, tmp_path: Path) -
     (tmp_path / "release.yaml").write_text(RELEASE.replace("pvc://incoming/adapter", "https://h:99999/x"))
     done = call("-f", tmp_path / "release.yaml", "--base", base, "--out", tmp_path / "store")
     assert done.exit_code == 2
-    assert "SourceInvalid: https://h:99999/x/adapter_config.json is no address" in done.stderr
+    assert "SourceInvalid: https://h:99999/x is no address" in done.stderr
 
 
 def test_calibration_data_reach_the_build(base: Path, adapter: Path, tmp_path: Path) -> None:
