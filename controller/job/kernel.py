@@ -22,6 +22,10 @@ from numpy.typing import NDArray
 from controller.job import kernel_ir as ir
 from controller.job.floats import Float64
 
+_POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
+_EXACT = [*[_POINTER] * 5, *[_NUMBER] * 3]
+_ARGUMENTS = {"kernel": _EXACT, "fast": [*_EXACT, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]}
+
 LANES = ir.LANES
 Bytes = NDArray[np.uint8]
 
@@ -61,21 +65,21 @@ def merge_block(
     `weight` holds whole rows in dtype `source`, `out` has room for them in dtype `target`. L is `left`,
     (rows, rank); R is packed by `pack`.
     """
-    kernel = _compiled(_merge_text(source, target, scale.axis))
+    kernel = compiled(_merge_text(source, target, scale.axis))
     rows, rank = left.shape
-    return kernel.call(*_addresses(weight, left, packed, scale.factors, out), rows, columns, rank) == 0
+    return kernel.call(*addresses(weight, left, packed, scale.factors, out), rows, columns, rank) == 0
 
 
 def add_squares(
     weight: Bytes, left: Float64, packed: Float64, sums: Float64, columns: int, source: str, axis: ir.Axis
 ) -> None:
     """Adds the squares of W + L R to `sums`: by row, (rows, LANES), for the caller to add up; or by column."""
-    kernel = _compiled(_squares_text(source, axis))
+    kernel = compiled(_squares_text(source, axis))
     rows, rank = left.shape
-    kernel.call(*_addresses(weight, left, packed, sums, sums), rows, columns, rank)
+    kernel.call(*addresses(weight, left, packed, sums, sums), rows, columns, rank)
 
 
-def _addresses(*arrays: NDArray[Any]) -> list[int]:
+def addresses(*arrays: NDArray[Any]) -> list[int]:
     if not all(array.flags.c_contiguous for array in arrays):
         raise ValueError("the kernel reads memory in one piece")
     return [array.ctypes.data for array in arrays]
@@ -97,20 +101,20 @@ _compiling = threading.Lock()
 _kernels: dict[str, Kernel] = {}
 
 
-def _compiled(text: str) -> Kernel:
-    """Once, even when all threads ask for it at the same time."""
+def compiled(text: str, name: str = "kernel") -> Kernel:
+    """The text's function of this name, compiled once, even when all threads ask for it at the same time."""
     with _compiling:
         if text not in _kernels:
-            _kernels[text] = _compile(text)
+            _kernels[text] = _compile(text, name)
         return _kernels[text]
 
 
-def _compile(text: str) -> Kernel:
+def _compile(text: str, name: str) -> Kernel:
     module = llvm.parse_assembly(text)
     module.verify()
     builder = llvm.create_pass_builder(_machine(), llvm.create_pipeline_tuning_options(speed_level=2))
     builder.getModulePassManager().run(module, builder)
     engine = llvm.create_mcjit_compiler(module, _machine())
     engine.finalize_object()
-    kind = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 3)
-    return Kernel(kind(engine.get_function_address("kernel")), engine)
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, *_ARGUMENTS[name])
+    return Kernel(kind(engine.get_function_address(name)), engine)

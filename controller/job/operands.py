@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.errors import PermanentError
-from controller.job import kernel
+from controller.job import kernel, kernel_fast
 from controller.job.changes import Change, LowRank, Magnitude, Source
 from controller.job.files import Sources
 from controller.job.floats import Float64, all_finite, decode, encode
@@ -36,6 +36,7 @@ class Operands:
         self._packed = np.zeros((-(-self._width // LANES), rank, LANES))
         for start, addend in zip(self._starts(), change.addends, strict=True):
             self._pack(addend, start)
+        self._fast = kernel_fast.singles(self._packed) if self._can_be_fast() else None
         self._of_columns = self._column_scale()
         rows = change.rows
         self._rows = sorted((index, n) for n, index in enumerate(rows.indices)) if rows is not None else []
@@ -50,15 +51,21 @@ class Operands:
         self._sources.read(change.source.path, start, weight.data)
         columns = self._width if change.is_computed else last - first
         left = self._left(first, last) if change.is_computed else np.empty((1, 0))
-        scale = self._scale(weight, left, first, last)
-        finite = kernel.merge_block(
-            weight, left, self._packed, out, columns, change.source.info.dtype, change.dtype, scale
-        )
+        if self._fast is not None:
+            finite = kernel_fast.merge_block(weight, left, self._packed, self._fast, out, columns)
+        else:
+            scale, dtype = self._scale(weight, left, first, last), change.source.info.dtype
+            finite = kernel.merge_block(weight, left, self._packed, out, columns, dtype, change.dtype, scale)
         if not (self._replace_rows(first, last, out) and finite):
             raise PermanentError(
                 f"{change.name} is not finite after the merge: too large for {change.dtype}, or the base holds NaN",
                 reason=Reason.NON_FINITE_WEIGHTS,
             )
+
+    def _can_be_fast(self) -> bool:
+        change = self._change
+        is_plain = change.is_computed and change.magnitude is None and self._packed.shape[1] > 0
+        return is_plain and change.source.info.dtype == change.dtype == "BF16"
 
     def _starts(self) -> Iterator[int]:
         start = 0
