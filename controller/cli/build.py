@@ -14,7 +14,7 @@ import typer
 
 from controller.cli.artifacts import AsJson, signed, verified_or_rejected
 from controller.cli.display import shown, size
-from controller.cli.ending import told
+from controller.cli.ending import option, told
 from controller.errors import PermanentError
 from controller.job.reasons import Reason
 from controller.job.signing import signature_beside
@@ -95,7 +95,7 @@ def build(
 
 def _refuse_what_is_ignored(context: typer.Context, parameters: Sequence[str], belongs_to: str) -> None:
     sources = {name: context.get_parameter_source(name) for name in parameters}
-    given = [f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name != "DEFAULT"]
+    given = [option(name) for name, source in sources.items() if source and source.name != "DEFAULT"]
     if given:
         raise PermanentError(f"{', '.join(given)} goes with {belongs_to} only", reason=Reason.INVALID_ARGUMENT)
 

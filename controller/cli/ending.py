@@ -47,15 +47,18 @@ def arguments() -> Iterator[None]:
         yield
     except ValidationError as e:
         raise PermanentError(
-            "; ".join(f"{_option(x['loc'])}: {x['msg']}" for x in e.errors()), reason=Reason.INVALID_ARGUMENT
+            "; ".join(f"{_of(x['loc'])}: {x['msg']}" for x in e.errors()), reason=Reason.INVALID_ARGUMENT
         ) from e
 
 
-def _option(field: tuple[int | str, ...]) -> str:
-    """`--group-size` for `groupSize` or `group_size`; a rule about several fields has no name."""
-    if not field:
-        return "arguments"
-    return "--" + re.sub(r"[A-Z]", r"-\g<0>", str(field[-1])).replace("_", "-").lower()
+def _of(field: tuple[int | str, ...]) -> str:
+    """A rule about several fields has no name."""
+    return option(str(field[-1])) if field else "arguments"
+
+
+def option(name: str) -> str:
+    """`--group-size` for `groupSize` or `group_size`."""
+    return "--" + re.sub(r"[A-Z]", r"-\g<0>", name).replace("_", "-").lower()
 
 
 def findings_of(error: Exception) -> list[dict[str, str]]:

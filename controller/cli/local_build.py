@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from controller.api import v1alpha1 as api
-from controller.cli.ending import arguments
+from controller.cli.ending import arguments, option
 from controller.errors import PermanentError
 from controller.job.build import run_build
 from controller.job.contract import (
@@ -71,8 +71,7 @@ def _without_none(**given: Any) -> dict[str, Any]:
 def _need(given: Mapping[str, Any], what: str) -> None:
     """Raises PermanentError for arguments that would otherwise be ignored."""
     if given:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise PermanentError(f"{options} needs {what}", reason=Reason.INVALID_ARGUMENT)
+        raise PermanentError(f"{', '.join(map(option, given))} needs {what}", reason=Reason.INVALID_ARGUMENT)
 
 
 @dataclass(frozen=True)

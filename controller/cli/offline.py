@@ -136,18 +136,19 @@ def evaluate(
     from controller.job.store import Store
 
     with told(as_json, failed=NO_VERDICT):
-        validation = limits([f"suite-{number}" for number, _ in enumerate(suite, 1)], max_score_drop, min_score)
+        names = [f"suite-{number}" for number, _ in enumerate(suite, 1)]
+        validation = limits(names, max_score_drop, min_score)
         if reference is None and (lacking := lacks_to_judge_alone(validation)):
             raise PermanentError(f"--min-score: {lacking}", reason=Reason.INVALID_ARGUMENT)
         with arguments():
             suites = tuple(
                 Suite(
-                    name=f"suite-{number}",
+                    name=name,
                     source=Source(path=str(path.resolve()), root=str(path.resolve().parent)),
                     scorer=scorer,
                     max_tokens=max_tokens,
                 )
-                for number, path in enumerate(suite, 1)
+                for name, path in zip(names, suite, strict=True)
             )
             contract = EvaluateContract(
                 release=Release(namespace="local", name="evaluate"),

@@ -10,11 +10,13 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 
+from controller.api.types import FRACTION_PATTERN
 from controller.api.v1alpha1 import Source, Suite, Validation
 from controller.domain import snapshot
 from controller.domain.checks import Judgement, judge, judge_alone
 from controller.errors import PermanentError
 from controller.job.reasons import Reason
+from controller.job.scores import shown_share
 from controller.job.summary import EvaluateResult, Throughput
 
 
@@ -29,7 +31,7 @@ def limits(suites: Sequence[str], max_score_drop: str, min_score: str | None) ->
 
 
 def _is_share(text: str) -> bool:
-    return re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) is not None and Decimal(text) <= 1
+    return re.fullmatch(FRACTION_PATTERN, text) is not None and Decimal(text) <= 1
 
 
 def verdict(validation: Validation, result: EvaluateResult, *, alone: bool) -> Judgement:
@@ -68,7 +70,8 @@ def report(result: EvaluateResult, judgement: Judgement, as_json: bool) -> str:
         document = json.loads(result.to_json())
         return json.dumps(document | {"verdict": str(judgement.verdict), "message": judgement.message})
     lines = [
-        f"{s.name}: reference {_share(s.reference)}, candidate {_share(s.candidate)}, same answer {_share(s.agreement)}"
+        f"{s.name}: reference {shown_share(s.reference)}, candidate {shown_share(s.candidate)},"
+        f" same answer {shown_share(s.agreement)}"
         f" ({s.samples} samples, {s.errors} errors)"
         for s in result.suites
     ]
@@ -79,10 +82,6 @@ def report(result: EvaluateResult, judgement: Judgement, as_json: bool) -> str:
         speedup = result.benchmark.speedup
         lines.append(f"speedup: {speedup:.2f}" if speedup is not None else "speedup: not measured")
     return "\n".join([*lines, f"verdict: {judgement.verdict}: {judgement.message}"])
-
-
-def _share(value: float | None) -> str:
-    return "not asked" if value is None else f"{value:.4f}"
 
 
 def _line(name: str, t: Throughput) -> str:

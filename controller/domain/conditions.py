@@ -262,9 +262,9 @@ def _promoted(d: Draft) -> Report:
         return _says(False, Reason.NOT_REQUESTED, "stage is Experimental: the adapter is served by the base's pods")
     if (failure := _last_failure(d)) is not None and d.step is not Step.ROLLING_BACK:
         return _rejected(failure)
-    if _current_artifact_serves(d) and d.is_unobserved and d.step is not Step.ROLLING_BACK:
-        return _says(None, Reason.OBSERVING, "the merged model has the traffic; watching it begins anew")
     if _current_artifact_serves(d) and d.step is not Step.ROLLING_BACK:
+        if d.is_unobserved:
+            return _says(None, Reason.OBSERVING, "the merged model has the traffic; watching it begins anew")
         return _says(True, Reason.PROMOTED, f"{d.status.artifact.name if d.status.artifact else ''} serves")
     return _says(False, Reason.PENDING, f"step {d.step}")
 

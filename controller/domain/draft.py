@@ -145,7 +145,7 @@ class Draft:
             version=self._version_of(backend),
             adapter_digest=self._adapter_digest_of(backend),
             merge_only=self._is_merge_only(backend),
-            unobserved=self._is_unobserved(backend, reason),
+            unobserved=self._begins_unobserved(backend, reason),
         )
         self.update(
             serving=Serving(backend=backend, revision=entry.revision, since=self.now, settle_at=settle_at),
@@ -162,7 +162,7 @@ class Draft:
         """Does an artifact serve whose observation did not end, or not well?"""
         return self.served is not None and any(h.unobserved for h in self.status.history[:1])
 
-    def _is_unobserved(self, backend: Backend, reason: str) -> bool:
+    def _begins_unobserved(self, backend: Backend, reason: str) -> bool:
         if backend.kind is BackendKind.ARTIFACT and reason == Reason.PROMOTED:
             return True
         return next((h.unobserved for h in self.status.history if h.backend == backend), False)

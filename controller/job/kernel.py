@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from controller.job import kernel_ir as ir
 from controller.job.floats import Float64
 
-_POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
-_EXACT = [*[_POINTER] * 5, *[_NUMBER] * 3]
-_ARGUMENTS = {"kernel": _EXACT, "fast": [*_EXACT, _POINTER, _POINTER, _NUMBER, _POINTER, _POINTER]}
+POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
+ARGUMENTS = (*[POINTER] * 5, *[NUMBER] * 3)
 
 LANES = ir.LANES
 Bytes = NDArray[np.uint8]
@@ -101,20 +100,20 @@ _compiling = threading.Lock()
 _kernels: dict[str, Kernel] = {}
 
 
-def compiled(text: str, name: str = "kernel") -> Kernel:
+def compiled(text: str, name: str = "kernel", arguments: Sequence[Any] = ARGUMENTS) -> Kernel:
     """The text's function of this name, compiled once, even when all threads ask for it at the same time."""
     with _compiling:
         if text not in _kernels:
-            _kernels[text] = _compile(text, name)
+            _kernels[text] = _compile(text, name, arguments)
         return _kernels[text]
 
 
-def _compile(text: str, name: str) -> Kernel:
+def _compile(text: str, name: str, arguments: Sequence[Any]) -> Kernel:
     module = llvm.parse_assembly(text)
     module.verify()
     builder = llvm.create_pass_builder(_machine(), llvm.create_pipeline_tuning_options(speed_level=2))
     builder.getModulePassManager().run(module, builder)
     engine = llvm.create_mcjit_compiler(module, _machine())
     engine.finalize_object()
-    kind = ctypes.CFUNCTYPE(ctypes.c_int64, *_ARGUMENTS[name])
+    kind = ctypes.CFUNCTYPE(NUMBER, *arguments)
     return Kernel(kind(engine.get_function_address(name)), engine)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from controller.job import kernel_fast_ir as ir
 from controller.job.floats import Float64
-from controller.job.kernel import Bytes, addresses, compiled
+from controller.job.kernel import ARGUMENTS, NUMBER, POINTER, Bytes, addresses, compiled
 
 Float32 = NDArray[np.float32]
+_ARGUMENTS = (*ARGUMENTS, POINTER, POINTER, NUMBER, POINTER, POINTER)
 _SMALL = 1e-30  # a smaller length would be lost in float32, whatever it is multiplied by
 
 
@@ -50,7 +51,8 @@ def merge_block(weight: Bytes, left: Float64, packed: Float64, fast: Singles, ou
     lengths = _lengths(left, (rank / 2 + 6) * 2.0**-24)
     exact = addresses(weight, left, packed, np.empty(0), out), (rows, columns, rank)
     single = addresses(of_left, fast.right), (fast.right.shape[1],), addresses(lengths, fast.lengths)
-    return compiled(ir.MERGE, "fast").call(*(number for part in (*exact, *single) for number in part)) == 0
+    kernel = compiled(ir.MERGE, "fast", _ARGUMENTS)
+    return kernel.call(*(number for part in (*exact, *single) for number in part)) == 0
 
 
 def _lengths(vectors: Float64, factor: float) -> Float32:

@@ -6,7 +6,7 @@ compiled and called.
 
 from __future__ import annotations
 
-from controller.job.kernel_ir import F32S, I32S, LANES, Axis, merge
+from controller.job.kernel_ir import F32S, I32S, LANES, NEXT, TILE, Axis, merge
 
 # Of x: rounding it, and both ends of its error, 2^-24 each, and one more. Of nothing: more than all that float32 loses
 # because it is too small for it.
@@ -27,13 +27,7 @@ tiles:
   %bad_so_far = phi i64 [ 0, %entry ], [ %bad, %tile_end ]
   %more = icmp ult i64 %start, %columns
   br i1 %more, label %tile, label %end
-tile:
-  %left_over = sub i64 %columns, %start
-  %n = call i64 @llvm.umin.i64(i64 %left_over, i64 {LANES})
-  %whole = icmp eq i64 %n, {LANES}
-  %at_tile = mul i64 %start, %rank
-  %tile_right = getelementptr double, ptr %right, i64 %at_tile
-  %at_tile32 = mul i64 %start, %rank32
+{TILE}  %at_tile32 = mul i64 %start, %rank32
   %tile_right32 = getelementptr float, ptr %right32, i64 %at_tile32
   %number = udiv i64 %start, {LANES}
   %tp = getelementptr float, ptr %of_tiles, i64 %number
@@ -119,13 +113,7 @@ exact:
   br label %row_end
 row_end:
   %bad = phi i64 [ %bad_before, %proven ], [ %bad_now, %exact ]
-  %i_next = add i64 %i, 1
-  %i_more = icmp ult i64 %i_next, %rows
-  br i1 %i_more, label %row, label %tile_end
-tile_end:
-  %start_next = add i64 %start, {LANES}
-  br label %tiles
-end:
+{NEXT}end:
   %answer = phi i64 [ 0, %entry ], [ %bad_so_far, %tiles ]
   ret i64 %answer
 }}

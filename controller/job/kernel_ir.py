@@ -163,6 +163,23 @@ _ENCODE = {
 }
 
 
+# How both kernels begin a tile, and go on to the next row and tile.
+TILE = f"""tile:
+  %left_over = sub i64 %columns, %start
+  %n = call i64 @llvm.umin.i64(i64 %left_over, i64 {LANES})
+  %whole = icmp eq i64 %n, {LANES}
+  %at_tile = mul i64 %start, %rank
+  %tile_right = getelementptr double, ptr %right, i64 %at_tile
+"""
+NEXT = f"""  %i_next = add i64 %i, 1
+  %i_more = icmp ult i64 %i_next, %rows
+  br i1 %i_more, label %row, label %tile_end
+tile_end:
+  %start_next = add i64 %start, {LANES}
+  br label %tiles
+"""
+
+
 def _function(source: str, finish: str, stored: str | None, bytes_out: int) -> str:
     """The loops over tiles, rows and ranks. `finish` turns %sum into %result, which is stored as `stored`."""
     kind, size = _STORED[source], _BYTES[source]
@@ -199,13 +216,7 @@ tiles:
   %start = phi i64 [ 0, %entry ], [ %start_next, %tile_end ]
   %more = icmp ult i64 %start, %columns
   br i1 %more, label %tile, label %end
-tile:
-  %left_over = sub i64 %columns, %start
-  %n = call i64 @llvm.umin.i64(i64 %left_over, i64 {LANES})
-  %whole = icmp eq i64 %n, {LANES}
-  %at_tile = mul i64 %start, %rank
-  %tile_right = getelementptr double, ptr %right, i64 %at_tile
-  br label %row
+{TILE}  br label %row
 row:
   %i = phi i64 [ 0, %tile ], [ %i_next, %row_end ]
   %before = mul i64 %i, %columns
@@ -247,13 +258,7 @@ short_end:
 {after}
   br label %row_end
 row_end:
-  %i_next = add i64 %i, 1
-  %i_more = icmp ult i64 %i_next, %rows
-  br i1 %i_more, label %row, label %tile_end
-tile_end:
-  %start_next = add i64 %start, {LANES}
-  br label %tiles
-end:
+{NEXT}end:
   %all_bad = load {I32S}, ptr %bad, align 64
   %any = call i32 @llvm.vector.reduce.or.v{LANES}i32({I32S} %all_bad)
   %high_bit = lshr i32 %any, 31

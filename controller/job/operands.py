@@ -64,7 +64,7 @@ class Operands:
 
     def _can_be_fast(self) -> bool:
         change = self._change
-        is_plain = change.is_computed and change.magnitude is None and self._packed.shape[1] > 0
+        is_plain = change.magnitude is None and self._packed.shape[1] > 0
         return is_plain and change.source.info.dtype == change.dtype == "BF16"
 
     def _starts(self) -> Iterator[int]:

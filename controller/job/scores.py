@@ -58,10 +58,10 @@ def _rows(path: Path, digest: str) -> Iterator[str]:
         return
     if any((s.digest or {}).get("sha256") == digest for s in said.subject):
         for suite in said.predicate.suites:
-            scores = " | ".join(map(_share, (suite.reference, suite.candidate, suite.agreement)))
+            scores = " | ".join(map(shown_share, (suite.reference, suite.candidate, suite.agreement)))
             yield f"| {cell(said.predicate.finished_on)} | {cell(suite.name)} | {suite.samples} | {scores} |\n"
 
 
-def _share(share: float | None) -> str:
+def shown_share(share: float | None) -> str:
     """Of a candidate that was measured alone there is nothing to compare."""
     return "not asked" if share is None else f"{share:.4f}"

@@ -129,6 +129,17 @@ def start_demo() -> subprocess.Popen[str]:
     )
 
 
+def interrupted_at(words: str, theirs: Theirs, tmp_path: Path) -> tuple[int, str, str]:
+    """Ctrl-C while kubectl waits there: the demo's exit code, what it said, what it complained."""
+    os.mkfifo(tmp_path / "waits")
+    theirs.at(words, 'echo yes >"$here/waits"; exec sleep 300')
+    demo = start_demo()
+    assert (tmp_path / "waits").read_text() == "yes\n"
+    os.killpg(demo.pid, signal.SIGINT)
+    said, complained = demo.communicate(timeout=30)
+    return demo.returncode, said, complained
+
+
 def test_a_demo_that_fails_under_load_takes_the_load_away_and_says_what_stays(theirs: Theirs) -> None:
     """It went on asking ten times a second for two hours."""
     theirs.has(*NEEDED, *INSTALLED)
@@ -145,13 +156,8 @@ def test_a_demo_that_is_interrupted_under_load_takes_the_load_away_and_says_what
     theirs: Theirs, tmp_path: Path
 ) -> None:
     theirs.has(*NEEDED, *INSTALLED)
-    os.mkfifo(tmp_path / "waits")
-    theirs.at("wait pod/load", 'echo yes >"$here/waits"; exec sleep 300')
-    demo = start_demo()
-    assert (tmp_path / "waits").read_text() == "yes\n"
-    os.killpg(demo.pid, signal.SIGINT)
-    said, complained = demo.communicate(timeout=30)
-    assert demo.returncode == 128 + signal.SIGINT
+    code, said, complained = interrupted_at("wait pod/load", theirs, tmp_path)
+    assert code == 128 + signal.SIGINT
     assert theirs.calls()[-1] == f"--context theirs {DELETE_LOAD}"
     assert "To take it away again" in said
     assert complained == "\ndemo: interrupted\n"
@@ -159,13 +165,8 @@ def test_a_demo_that_is_interrupted_under_load_takes_the_load_away_and_says_what
 
 def test_a_demo_that_is_interrupted_while_it_prepares_says_what_stays(theirs: Theirs, tmp_path: Path) -> None:
     theirs.has(*NEEDED, *INSTALLED)
-    os.mkfifo(tmp_path / "waits")
-    theirs.at("wait pod/client", 'echo yes >"$here/waits"; exec sleep 300')
-    demo = start_demo()
-    assert (tmp_path / "waits").read_text() == "yes\n"
-    os.killpg(demo.pid, signal.SIGINT)
-    said, complained = demo.communicate(timeout=30)
-    assert demo.returncode == 128 + signal.SIGINT
+    code, said, complained = interrupted_at("wait pod/client", theirs, tmp_path)
+    assert code == 128 + signal.SIGINT
     assert "To take it away again" in said
     assert complained == "\ndemo: interrupted\n"
 
