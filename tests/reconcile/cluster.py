@@ -46,7 +46,7 @@ from controller.runtime.worker import Result
 from tests.builders import D1, T0, ReleaseBuilder
 from tests.fakes.apiserver import ApiServer
 from tests.fakes.vllm import FakeVllm
-from tests.reconcile.deployments import container, deployment
+from tests.reconcile.deployments import PLUGIN, container, deployment
 
 Json = dict[str, Any]
 
@@ -127,7 +127,7 @@ class Cluster:
         self.observer = Observer(self.client, self.listers, engines, self.failures, Progress(http))
         fence = Fence(self.client, lambda: self.leading)
         self.actor = Actor(
-            ObjectActions(self.client, fence, "adapterrelease/job:dev"),
+            ObjectActions(self.client, fence, "adapterrelease/job:dev", plugin=PLUGIN),
             PodActions(self.client, engines, self.failures, fence, lambda: self.now),
         )
         self.reconciler = Reconciler(
