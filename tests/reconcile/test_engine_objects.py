@@ -14,10 +14,11 @@ import pytest
 from controller.api.status import AdapterReleaseStatus, AdapterStatus, ArtifactStatus, HistoryEntry
 from controller.domain.actions import EnsureMerged
 from controller.errors import Conflict
-from controller.reconcile.act_engine import EngineNameTaken, EngineObjects
+from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.engines import SECRETS
 from controller.reconcile.objects.engine import (
     ENGINE_NAME,
+    EngineNameTaken,
     Plugin,
     plugin_in,
     plugin_map,

@@ -18,7 +18,8 @@ from typing import Any
 
 import controller.engine
 from controller.api.v1alpha1 import GROUP
-from controller.reconcile.arguments import Arguments, arguments_of, with_arguments
+from controller.errors import PermanentError
+from controller.reconcile.arguments import Arguments, Place, arguments_of, with_arguments
 from controller.reconcile.objects.metadata import MANAGED_BY_LABEL, MANAGER
 
 Json = dict[str, Any]
@@ -34,6 +35,10 @@ _PACKAGE = "adapterrelease_engine"
 _FLAG, _MIDDLEWARE = "--middleware", f"{_PACKAGE}.Middleware"
 _SET_IN_SCRIPT = re.compile(r"\bPYTHONPATH=(\S*)")
 _VERSION_LENGTH = 12
+
+
+class EngineNameTaken(PermanentError):  # noqa: N818 - named for what is wrong, as in controller/errors.py
+    default_reason = "NameInUse"
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,25 @@ def plugin_map(namespace: str, plugin: Plugin) -> Json:
     """The ConfigMap with the plugin's files. All pods of the namespace share it, so that no release owns it."""
     meta = _metadata(namespace, {PLUGIN_VERSION_LABEL: plugin.version})
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": dict(plugin.files)}
+
+
+def map_change(known: Json, wanted: Json) -> Json:
+    """The merge patch that makes the ConfigMap as wanted; empty where nothing is to do, or where somebody keeps the
+    plugin there by other means. Raises EngineNameTaken for one that is no plugin."""
+    meta, files, label = known["metadata"], known.get("data") or {}, wanted["metadata"]["labels"][PLUGIN_VERSION_LABEL]
+    labels = meta.get("labels") or {}
+    if PLUGIN_VERSION_LABEL not in labels:
+        raise EngineNameTaken(
+            f"ConfigMap {ENGINE_NAME} in namespace {meta['namespace']} is not the engine plugin: rename it or remove it"
+        )
+    as_wanted = files == wanted["data"] and labels[PLUGIN_VERSION_LABEL] == label
+    if as_wanted or labels.get(MANAGED_BY_LABEL) != MANAGER:
+        return {}
+    version = {name: meta[name] for name in ("uid", "resourceVersion")}
+    return {
+        "metadata": {**version, "labels": {PLUGIN_VERSION_LABEL: label}},
+        "data": {**dict.fromkeys(files), **wanted["data"]},
+    }
 
 
 def token_secret(namespace: str, token: str) -> Json:
@@ -124,19 +148,24 @@ def _carrying(container: Mapping[str, Any]) -> Json:
         )
     _refuse_a_path_of_the_script(arguments, field)
     return {
-        **with_arguments(container, arguments.place, _written(arguments)),
+        **_started_with_it(container, arguments),
         "env": _env(container.get("env") or (), field),
         "volumeMounts": _with_named(container.get("volumeMounts") or (), mount()),
     }
 
 
-def _written(arguments: Arguments) -> list[str]:
-    """vLLM's own, with ours as the last middleware: that one is the outermost."""
-    middlewares = [o.values for o in arguments.options if o.flag == _FLAG]
-    if middlewares[-1:] == [(_MIDDLEWARE,)]:
-        return [text for option in arguments.options for text in option.written]
-    others = [o for o in arguments.options if (o.flag, o.values) != (_FLAG, (_MIDDLEWARE,))]
-    return [*(text for option in others for text in option.written), argument()]
+def _started_with_it(container: Mapping[str, Any], arguments: Arguments) -> Mapping[str, Any]:
+    """With ours as the last middleware: that one is the outermost. A script keeps its own lines."""
+    ours, place = (_FLAG, (_MIDDLEWARE,)), arguments.place
+    middlewares = [(o.flag, o.values) for o in arguments.options if o.flag == _FLAG]
+    if middlewares[-1:] == [ours]:
+        return container
+    if place.before is not None and ours not in middlewares:
+        script = [*(container.get("command") or ()), *(container.get("args") or ())][place.index]
+        written = script.removesuffix(place.behind)
+        return with_arguments(container, Place(place.index, written, place.behind), ["", argument()])
+    others = [text for o in arguments.options if (o.flag, o.values) != ours for text in o.written]
+    return with_arguments(container, place, [*others, argument()])
 
 
 def _refuse_a_path_of_the_script(arguments: Arguments, field: str) -> None:
