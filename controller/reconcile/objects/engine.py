@@ -7,7 +7,6 @@ One volume holds its files, the controller's token and the pod's own annotations
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import controller.engine
 from controller.api.v1alpha1 import GROUP
+from controller.engine.plugin import version
 from controller.errors import PermanentError
 from controller.reconcile.arguments import Arguments, Place, arguments_of, with_arguments
 from controller.reconcile.objects.metadata import MANAGED_BY_LABEL, MANAGER
@@ -28,13 +27,12 @@ ENGINE_NAME = "adapterrelease-engine"  # of the ConfigMap, the Secret and the vo
 TOKEN_KEY = "token"  # noqa: S105 - the name of a file
 PLUGIN_VERSION_LABEL = f"{GROUP}/plugin-version"
 DECLARED_PREFIX = f"engine.{GROUP}/"
-PLUGIN_DIRECTORY = Path(controller.engine.__file__).parent / "plugin"
+PLUGIN_DIRECTORY = Path(version.__file__).parent
 
 _IMPORTED_FROM = "/opt/adapterrelease"
 _PACKAGE = "adapterrelease_engine"
 _FLAG, _MIDDLEWARE = "--middleware", f"{_PACKAGE}.Middleware"
 _SET_IN_SCRIPT = re.compile(r"\bPYTHONPATH=(\S*)")
-_VERSION_LENGTH = 12
 
 
 class EngineNameTaken(PermanentError):  # noqa: N818 - named for what is wrong, as in controller/errors.py
@@ -55,15 +53,7 @@ def plugin_in(directory: Path = PLUGIN_DIRECTORY) -> Plugin:
     files = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.py"))}
     if "__init__.py" not in files:
         raise FileNotFoundError(f"{directory} has no engine plugin: install the controller anew")
-    return Plugin(files, plugin_version(directory))
-
-
-def plugin_version(directory: Path) -> str:
-    """Of its source files, names and contents, in the order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:_VERSION_LENGTH]
+    return Plugin(files, version.plugin_version(directory))
 
 
 def plugin_map(namespace: str, plugin: Plugin) -> Json:
@@ -84,9 +74,9 @@ def map_change(known: Json, wanted: Json) -> Json:
     as_wanted = files == wanted["data"] and labels[PLUGIN_VERSION_LABEL] == label
     if as_wanted or labels.get(MANAGED_BY_LABEL) != MANAGER:
         return {}
-    version = {name: meta[name] for name in ("uid", "resourceVersion")}
+    observed = {name: meta[name] for name in ("uid", "resourceVersion")}
     return {
-        "metadata": {**version, "labels": {PLUGIN_VERSION_LABEL: label}},
+        "metadata": {**observed, "labels": {PLUGIN_VERSION_LABEL: label}},
         "data": {**dict.fromkeys(files), **wanted["data"]},
     }
 
@@ -102,10 +92,10 @@ def token_secret(namespace: str, token: str) -> Json:
     }
 
 
-def declared(key: str, name: str, release: str, version: str, backend: str) -> dict[str, str]:
+def declared(key: str, name: str, release: str, adapter_version: str, backend: str) -> dict[str, str]:
     """The annotation of a pod that serves `name` under its own name: what its metrics and answers say of it."""
-    says = {"name": name, "target": None, "path": None, "release": release, "version": version, "backend": backend}
-    return {DECLARED_PREFIX + key: json.dumps(says)}
+    whose = {"release": release, "version": adapter_version, "backend": backend}
+    return {DECLARED_PREFIX + key: json.dumps({"name": name, "target": None, "path": None, **whose})}
 
 
 def with_plugin(pod_spec: Mapping[str, Any], container: str) -> Json:
