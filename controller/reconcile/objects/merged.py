@@ -21,6 +21,7 @@ from controller.reconcile.objects.metadata import (
     merged_name,
     metadata,
 )
+from controller.reconcile.objects.placement import Place, placed
 from controller.reconcile.objects.security import pod_security, without_host_access
 from controller.reconcile.objects.server import (
     PRE_STOP_SLEEP,
@@ -48,6 +49,8 @@ def merged_deployment(
     pod_labels = labels(release, "merged", **artifact_labels(artifact_id))
     if base.selector.items() <= pod_labels.items():
         raise ValueError(f"the selector of Deployment {base.name} matches the merged model's pods too: narrow it")
+    template_labels = (base.template.get("metadata") or {}).get("labels") or {}
+    place = Place(release.metadata.namespace, template_labels, pod_labels, own_selector(pod_labels))
     meta = metadata(release, merged_name(release, artifact_id), "merged", artifact_labels(artifact_id))
     return {
         "apiVersion": "apps/v1",
@@ -65,7 +68,7 @@ def merged_deployment(
             "selector": {"matchLabels": own_selector(pod_labels)},
             "template": {
                 "metadata": {"labels": pod_labels, "annotations": _annotations(snapshot, base, artifact_id)},
-                "spec": _pod_spec(snapshot, base, artifact_id, path, verification),
+                "spec": placed(_pod_spec(snapshot, base, artifact_id, path, verification), place),
             },
         },
     }
