@@ -328,6 +328,18 @@ class Observe(ApiModel):
     }
 
 
+class Settle(ApiModel):
+    """What becomes of the base once nothing needs it."""
+
+    scale_base_to: int | None = Field(
+        None,
+        ge=0,
+        le=0,
+        description="0: after rollbackWindow the base is scaled to zero, if every release on it says so and has "
+        "settled, too, and no Service selects its pods. Whatever needs it brings it back first. Default: it stays up.",
+    )
+
+
 class Rollout(ApiModel):
     """How traffic moves to the artifact and back."""
 
@@ -341,6 +353,13 @@ class Rollout(ApiModel):
         description="Replicas of the merged Deployment when it is made; default: as many as the base has then. "
         "It is made once: scale it by kubectl scale or an autoscaler afterwards.",
     )
+    preview_replicas: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Replicas of the merged Deployment while it is judged; it gets all of them before the switch. "
+        "The benchmark measures with these. Default: all from the start.",
+    )
     progress_deadline: Deadline = Field("15m", description="A candidate that is not available by then is rejected.")
     observe: Observe = Field(default_factory=Observe, description="What is watched after the swap.")
     scale_down_delay: Duration = Field(
@@ -352,6 +371,7 @@ class Rollout(ApiModel):
         "preStop, --shutdown-timeout and terminationGracePeriodSeconds of new merged pods are computed from it.",
     )
     rollback_window: Duration = Field("24h", description="How long the adapter stays loaded behind the merged model.")
+    settle: Settle = Field(default_factory=Settle, description="What becomes of the base once nothing needs it.")
     revision_history_limit: int = Field(3, ge=1, le=20, description="Entries kept in status.history.")
 
 

@@ -31,6 +31,7 @@ from controller.errors import (
     PermanentError,
     TransientError,
 )
+from controller.reconcile.act_capacity import CapacityActions
 from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.act_pods import StillRouted
 from controller.reconcile.caches import RELEASES
@@ -84,6 +85,7 @@ class ObjectActions:
         self._job_service_account = job_service_account
         self._verification = Verification(job_image, artifact_check)
         self._engine = EngineObjects(client, plugin)
+        self.capacity = CapacityActions(client, fence)
 
     def add_finalizer(self, action: AddFinalizer, turn: Turn) -> None:
         self._set_finalizers(turn, [*turn.snapshot.release.metadata.finalizers, FINALIZER])

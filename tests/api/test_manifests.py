@@ -74,6 +74,8 @@ ALLOWED = [
     "create /secrets",
     "create apps/deployments",
     "delete apps/deployments",
+    "get apps/deployments/scale",
+    "patch apps/deployments/scale",
     "create policy/poddisruptionbudgets",
     "get policy/poddisruptionbudgets",
     "create batch/jobs",

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from controller.api.types import parse_duration
+from controller.domain.capacity import first_replicas
 from controller.domain.snapshot import BaseFacts, Snapshot, artifact_label
 from controller.reconcile.base import CONTAINER_ANNOTATION
 from controller.reconcile.objects.engine import declared, with_plugin
@@ -54,7 +55,7 @@ def merged_deployment(
             "annotations": {ARTIFACT_ANNOTATION: artifact_id, CONTAINER_ANNOTATION: base.container},
         },
         "spec": {
-            "replicas": rollout.replicas or max(1, base.replicas),
+            "replicas": first_replicas(release, base.replicas, artifact_id),
             "revisionHistoryLimit": 1,
             "progressDeadlineSeconds": max(1, int(parse_duration(rollout.progress_deadline).total_seconds())),
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
