@@ -30,6 +30,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 # The label on a base pod: `loaded.adapterrelease.dev/<release>: <first 8 of the digest>`.
 LOADED_LABEL_PREFIX = "loaded.adapterrelease.dev/"
+# Beside it: the pod may have clients, whatever version it holds just now. The route of a base with the engine plugin
+# selects it, so that an update changes no label that the route selects.
+ROUTED_LABEL_PREFIX = "routed.adapterrelease.dev/"
 RELEASE_LABEL = f"{GROUP}/release"
 ARTIFACT_LABEL = f"{GROUP}/artifact"
 FINALIZER = f"{GROUP}/unload"

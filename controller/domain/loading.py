@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from controller.api.status import PodState, Step
+from controller.api.status import BackendKind, PodState, Step
 from controller.domain.actions import (
+    ClearAlias,
+    FlipAlias,
     LoadAdapter,
     ProbeAndLabel,
     RemoveLabel,
@@ -31,6 +33,7 @@ from controller.domain.backends import (
     wanted_digest,
 )
 from controller.domain.draft import Draft
+from controller.domain.draining import still_runs
 from controller.domain.snapshot import SHORT, PodFacts, hex_of
 
 # A pod that left the route may still get requests until every node knows.
@@ -49,7 +52,11 @@ def keep_loaded(d: Draft) -> None:
     for pod in d.seen.base_pods:
         if _label_lies(d, pod):
             d.do(RemoveLabel(f"pod {pod.name} does not hold what its label says", pod.name))
-        elif pod.usable and pod.adapters is not None:
+        elif not pod.usable:
+            pass
+        elif d.seen.in_place:
+            advance_in_place(d, pod, wanted)
+        elif pod.adapters is not None:
             _advance_pod(d, pod, _digest_for(d, pod, wanted))
         states.append(_state_of(d, pod, wanted))
     if d.status.adapter is not None and not d.status.adapter.merge_only:
@@ -63,13 +70,110 @@ def _take_lying_labels_off(d: Draft) -> None:
 
 
 def _label_lies(d: Draft, pod: PodFacts) -> bool:
-    if pod.loaded_label is None or pod.deleting:
+    if not is_labelled(pod) or pod.deleting:
         return False
     if not pod.ready:
         return True
     if pod.adapters is None:  # it could not be asked: our trouble, not its
         return False
-    return (d.seen.held_digest(pod) or "")[:SHORT] != pod.loaded_label
+    held = d.seen.held_digest(pod) or ""
+    if d.seen.in_place and held in _with_clients(d):
+        return False  # an update writes the label after the flip
+    return held[:SHORT] != pod.loaded_label
+
+
+def is_labelled(pod: PodFacts) -> bool:
+    return pod.loaded_label is not None or pod.routed_label
+
+
+def _with_clients(d: Draft) -> set[str]:
+    """Hex of the versions that the route may reach just now."""
+    backends = [d.served]
+    if d.step in (Step.SWITCHING, Step.ROLLING_BACK):
+        backends += [d.rollout.target, d.rollout.origin]
+    return {hex_of(b.id) for b in backends if b is not None and b.kind is BackendKind.ADAPTER}
+
+
+# -- with the engine plugin: both versions in each server, and one flip
+
+
+def advance_in_place(d: Draft, pod: PodFacts, wanted: str | None) -> None:
+    """The version for clients under the model name, the wanted one beside it until the switch."""
+    front = _front(d, wanted)
+    held = d.seen.held_digest(pod)
+    if pod.adapters is None or held == "":  # mute, or the name is somebody else's
+        _give_way(d, pod, front)
+        return
+    _drop_others(d, pod, front, wanted)
+    if front is None:
+        if held is not None:
+            _take_out(d, pod)
+        return
+    if held == hex_of(front):
+        _serve_from(d, pod, front)
+    elif is_staged(d.seen, pod, front):
+        d.do(_flip(d, pod, front))
+    else:
+        _stage(d, pod, front)
+        _give_way(d, pod, front)
+    if wanted is not None and wanted != front:
+        _stage(d, pod, wanted)
+
+
+def _front(d: Draft, wanted: str | None) -> str | None:
+    """What clients of this base get: the target of a switch that was decided, else what serves, else what comes."""
+    target, served = d.rollout.target, d.served
+    if d.step in (Step.SWITCHING, Step.ROLLING_BACK) and target and target.kind is BackendKind.ADAPTER:
+        return target.id
+    if served is not None and served.kind is BackendKind.ADAPTER and wanted is not None:
+        return served.id
+    return wanted
+
+
+def _flip(d: Draft, pod: PodFacts, digest: str) -> FlipAlias:
+    short = hex_of(digest)[:SHORT]
+    why = f"clients of pod {pod.name} get {short} from now on"
+    name = d.seen.engine_name(digest)
+    return FlipAlias(why, pod.name, name, digest, _path(d, digest), short, d.version_of(adapter_backend(digest)))
+
+
+def _stage(d: Draft, pod: PodFacts, digest: str) -> None:
+    if holds(d.seen, pod, digest) or is_staged(d.seen, pod, digest) or not _may_try(d, pod, digest):
+        return
+    planned = sum(1 for a in d.actions if isinstance(a, StageAdapter) and a.pod == pod.name)
+    if _free_slots(d, pod) - planned >= 1:
+        why = f"prove {hex_of(digest)[:SHORT]} on pod {pod.name}"
+        d.do(StageAdapter(why, pod.name, d.seen.engine_name(digest), digest, _path(d, digest)))
+
+
+def _give_way(d: Draft, pod: PodFacts, front: str | None) -> None:
+    """A pod that cannot follow to the version for clients leaves the route, once others are there."""
+    if front is None or not is_labelled(pod) or is_proven(d.seen, pod, front):
+        return
+    if any(is_proven(d.seen, p, front) for p in usable_pods(d.seen)):
+        d.do(RemoveLabel(f"pod {pod.name} does not follow to {hex_of(front)[:SHORT]}", pod.name))
+
+
+def _drop_others(d: Draft, pod: PodFacts, front: str | None, wanted: str | None) -> None:
+    """Versions that nobody needs give their slots back, when their last request has ended."""
+    has_front = front is None or holds(d.seen, pod, front) or is_staged(d.seen, pod, front)
+    keep = {d.seen.engine_name(x) for x in ((front, wanted) if has_front or _free_slots(d, pod) > 0 else (front,)) if x}
+    for name in sorted(pod.adapters or {}):
+        if not name.startswith(f"{d.seen.model_name}@") or name in keep:
+            continue
+        if still_runs(d, pod, name):
+            continue
+        d.do(UnloadAdapter(f"{name} on pod {pod.name} is not needed any more", pod.name, name))
+
+
+def _take_out(d: Draft, pod: PodFacts) -> None:
+    if is_labelled(pod):
+        d.do(RemoveLabel(f"pod {pod.name} holds what nobody needs any more", pod.name))
+    else:
+        _unload_after_delay(d, pod)
+
+
+# -- without it: pod by pod
 
 
 def _digest_for(d: Draft, pod: PodFacts, wanted: str | None) -> str | None:
@@ -102,16 +206,22 @@ def _serve_from(d: Draft, pod: PodFacts, digest: str) -> None:
 def _drop_staged(d: Draft, pod: PodFacts, digest: str | None) -> None:
     """Staging names give their slots back, but for the version that is still on its way."""
     on_its_way = digest is not None and not is_proven(d.seen, pod, digest)
-    keep = d.seen.staging_name(digest) if digest is not None and on_its_way else None
+    keep = d.seen.engine_name(digest) if digest is not None and on_its_way else None
     for name in sorted(pod.adapters or {}):
         if name.startswith(f"{d.seen.model_name}@") and name != keep:
             d.do(UnloadAdapter(f"{name} on pod {pod.name} is not needed any more", pod.name, name))
 
 
 def _fill(d: Draft, pod: PodFacts, digest: str | None) -> None:
-    if digest is None or not _may_try(d, pod, digest):
+    if digest is None:
         return
-    if _free_slots(d, pod) < 1:
+    if pod.plugin is not None:
+        if is_staged(d.seen, pod, digest):
+            d.do(_flip(d, pod, digest))
+        else:
+            _stage(d, pod, digest)
+        return
+    if not _may_try(d, pod, digest) or _free_slots(d, pod) < 1:
         return
     why = f"load {hex_of(digest)[:SHORT]} on pod {pod.name}"
     d.do(LoadAdapter(why, pod.name, d.seen.model_name, digest, _path(d, digest)))
@@ -134,7 +244,7 @@ def _make_room(d: Draft, pod: PodFacts, held: str, digest: str | None) -> None:
     """The pod holds another version than it should."""
     if held in protected_digests(d) and digest is not None:
         _take_by_quota(d, pod, held, digest)
-    elif pod.loaded_label is not None:
+    elif is_labelled(pod):
         d.do(RemoveLabel(f"pod {pod.name} holds {hex_of(held)[:SHORT]}, which no longer serves", pod.name))
     else:
         _unload_after_delay(d, pod)
@@ -142,7 +252,9 @@ def _make_room(d: Draft, pod: PodFacts, held: str, digest: str | None) -> None:
 
 def _unload_after_delay(d: Draft, pod: PodFacts) -> None:
     ends = pod.unrouted_at + UNROUTE_DELAY if pod.unrouted_at else d.now
-    if d.now >= ends:
+    if d.now >= ends and pod.plugin is not None:
+        d.do(ClearAlias(f"pod {pod.name} has left the route", pod.name))
+    elif d.now >= ends:
         d.do(UnloadAdapter(f"pod {pod.name} has left the route", pod.name, d.seen.model_name))
     else:
         d.wake_at(ends)
@@ -165,7 +277,7 @@ def _take_by_quota(d: Draft, pod: PodFacts, held: str, digest: str) -> None:
 
 
 def _update_the_only_pod(d: Draft, pod: PodFacts, held: str, digest: str) -> None:
-    staging = d.seen.staging_name(digest)
+    staging = d.seen.engine_name(digest)
     if not is_staged(d.seen, pod, digest):
         if _may_try(d, pod, digest) and _free_slots(d, pod) >= 1:
             why = f"prove {hex_of(digest)[:SHORT]} on pod {pod.name} beside what serves"
@@ -214,7 +326,7 @@ def lacks_slot(d: Draft) -> bool:
 
 
 def _needs_slot(d: Draft, pod: PodFacts) -> bool:
-    return d.seen.held_digest(pod) is None or len(usable_pods(d.seen)) == 1
+    return d.seen.in_place or d.seen.held_digest(pod) is None or len(usable_pods(d.seen)) == 1
 
 
 def _path(d: Draft, digest: str) -> str:
@@ -228,7 +340,7 @@ def _state_of(d: Draft, pod: PodFacts, wanted: str | None) -> PodState:
         return PodState(name=pod.name, state="Loaded")
     if wanted is not None and pod.load_failure is not None and pod.load_failure.digest == wanted:
         return PodState(name=pod.name, state="Failed", message=pod.load_failure.message[:512])
-    return PodState(name=pod.name, state="Unloaded" if wanted is None else "Loading")
+    return PodState(name=pod.name, state="Unloaded" if wanted is None else "Loading", message=pod.ask_problem[:512])
 
 
 def forget(d: Draft) -> bool:
@@ -237,7 +349,7 @@ def forget(d: Draft) -> bool:
     for pod in d.seen.base_pods:
         if pod.deleting:
             continue
-        if pod.loaded_label is not None:
+        if is_labelled(pod):
             left = True
             d.do(RemoveLabel(f"the release is deleted: take pod {pod.name} out of the route", pod.name))
         elif not name_is_taken(d.seen):
