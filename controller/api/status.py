@@ -21,6 +21,7 @@ class ConditionType(StrEnum):
     ARTIFACT_BUILT = "ArtifactBuilt"
     VALIDATED = "Validated"
     PROMOTED = "Promoted"
+    GAP_FREE = "GapFree"
     PROGRESSING = "Progressing"
     DEGRADED = "Degraded"
     READY = "Ready"
@@ -247,7 +248,8 @@ class AdapterReleaseStatus(ApiModel):
     observed_generation: int = Field(0, description="metadata.generation that this status was decided for.")
     conditions: list[Condition] = Field(
         default_factory=list,
-        description="AdapterImported, AdapterLoaded, ArtifactBuilt, Validated, Promoted, Progressing, Degraded, Ready.",
+        description="AdapterImported, AdapterLoaded, ArtifactBuilt, Validated, Promoted, GapFree, Progressing, "
+        "Degraded, Ready.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     serving: Serving | None = Field(None, description="What the route was last proven to reach.")

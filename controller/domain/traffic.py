@@ -28,7 +28,7 @@ from controller.domain.backends import (
 from controller.domain.checks import Reading, read_sample
 from controller.domain.draft import Draft
 from controller.domain.draining import clients_have_left
-from controller.domain.loading import UNROUTE_DELAY
+from controller.domain.pod_steps import UNROUTE_DELAY
 from controller.domain.snapshot import MergedFacts, RouteFacts
 
 SWITCH_DEADLINE = timedelta(seconds=60)

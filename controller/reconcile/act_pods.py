@@ -21,7 +21,7 @@ from controller.domain.actions import (
     StageAdapter,
     UnloadAdapter,
 )
-from controller.domain.loading import UNROUTE_DELAY
+from controller.domain.pod_steps import UNROUTE_DELAY
 from controller.domain.snapshot import LoadFailure, PodFacts, Snapshot
 from controller.engine.errors import EngineTroubled, NameTaken, UnknownAdapter
 from controller.errors import AdapterReleaseError, Conflict, LeadershipLost, NotFound, PermanentError, TransientError
