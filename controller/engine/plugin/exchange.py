@@ -1,0 +1,238 @@
+"""One client's request on its way to vLLM, and the answer on its way back.
+
+Nothing in here may fail the request: what the plugin does stands inside `try`, what is the server's own (reading,
+sending) outside. After an error the request goes on as it came, but for the alias, which is tried once more in the
+plainest way; the answer goes on as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from .alias import Asked, asked_model, with_model
+from .answers import Answer, Held, Step
+from .asgi import Header, Message, Receive, Scope, Send, media_type, with_length
+from .measured import BASE, Series
+from .plugin import Plugin
+from .state import Declaration
+
+# What counts as a request in the metrics; other paths have answers, but generate nothing.
+GENERATING = (
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/v1/chat/completions/batch",
+    "/v1/responses",
+    "/v1/messages",
+    "/inference/v1/generate",
+    "/v1/embeddings",
+    "/v2/embed",
+    "/pooling",
+    "/classify",
+    "/score",
+    "/rerank",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+    "/generative_scoring",
+    "/invocations",
+)
+
+
+class Exchange:
+    """`scope`, `receive` and `send` are for vLLM. First `prepare`, then vLLM, then `end`."""
+
+    def __init__(self, plugin: Plugin, scope: Scope, receive: Receive, send: Send) -> None:
+        self._plugin, self.scope, self._receive, self._send = plugin, scope, receive, send
+        self.unavailable: str | None = None  # the model that nobody can answer for now
+        self._taken: deque[Message] = deque()  # read already, not yet given to vLLM
+        self._held: Held = ()
+        self._declared: Declaration | None = None
+        self._engine_name: str | None = None
+        self._answer: Answer | None = None
+        self._series: Series | None = None
+        self._began = self._first = 0.0
+        self._status = 0
+        self._whole = self._left = self._streams = False
+
+    async def prepare(self) -> None:
+        try:
+            self._began = self._plugin.clock()
+            self.scope.setdefault("state", {})
+            if self.scope["method"] == "POST":
+                if media_type(self.scope["headers"]) == b"application/json":
+                    await self._read()
+                    self._use_alias()
+                self._register()
+        except Exception as error:
+            self._plugin.failures.report("request", error)
+            self._use_alias_plainly()
+
+    async def _read(self) -> None:
+        more = True
+        while more:
+            self._taken.append(await self._receive())
+            last = self._taken[-1]
+            more = last["type"] == "http.request" and last.get("more_body", False)
+
+    def _use_alias(self) -> None:
+        if self._taken[-1]["type"] != "http.request":
+            return  # the client left
+        parts = [message.get("body", b"") for message in self._taken]
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        asked = asked_model(body)
+        if asked is not None:
+            self._engine_name = asked.model
+            self._name(asked, body)
+        elif len(parts) > 1:
+            self._taken = deque((_whole_body(body),))
+
+    def _name(self, asked: Asked, body: bytes) -> None:
+        state = self._plugin.state
+        if (missing := state.missing.get(asked.model)) is not None:
+            self._declared, self.unavailable = missing.declared, asked.model
+            return
+        model = state.models.get(asked.model)
+        declared = model.declared if model else None
+        if declared is not None and declared.target is not None:
+            body = with_model(body, asked, declared.target)
+            self._commit(body, declared)
+        else:
+            self._taken, self._declared = deque((_whole_body(body),)), declared
+            self._answer = Answer(declared.name, None) if declared else None
+
+    def _commit(self, body: bytes, declared: Declaration) -> None:
+        """The request as vLLM is to see it: all of it, or nothing."""
+        scope = {**self.scope, "headers": with_length(self.scope["headers"], len(body))}
+        self.scope, self._taken, self._declared, self._engine_name, self._answer = (
+            scope,
+            deque((_whole_body(body),)),
+            declared,
+            declared.engine_name,
+            Answer(declared.name, declared.target),
+        )
+
+    def _use_alias_plainly(self) -> None:
+        """Other code for the same thing, after an error: without the alias vLLM would not know the name."""
+        try:
+            if self._answer is None and self._taken and self._taken[-1]["type"] == "http.request":
+                document = json.loads(b"".join(message.get("body", b"") for message in self._taken))
+                model = self._plugin.state.models.get(document["model"])
+                if model is not None and model.declared.target is not None:
+                    document["model"] = model.declared.target
+                    self._commit(json.dumps(document).encode(), model.declared)
+            self._register()
+        except Exception as error:
+            self._plugin.failures.report("request", error)
+
+    def _register(self) -> None:
+        """As running, from now to `end`."""
+        declared = self._declared
+        if self._engine_name is not None and self.unavailable is None:
+            self._plugin.state.began(self, self._engine_name, declared.name if declared else None)
+        path: str = self.scope["path"]
+        if path.endswith(GENERATING):
+            self._series = self._plugin.measured.series(declared.labels if declared else BASE)
+            self._series.began(self)
+
+    async def receive(self) -> Message:
+        if self._taken:
+            return self._taken.popleft()
+        message = await self._receive()
+        if not self._whole and message["type"] == "http.disconnect":
+            self._left = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        try:
+            out, held = self._outgoing(message)
+        except Exception as error:
+            out, held = (*self._held, message), ()
+            self._give_up(error)
+        self._held = held
+        for each in out:
+            await self._send(each)
+
+    def _outgoing(self, message: Message) -> Step:
+        extra: Sequence[Header] = ()
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._streams = media_type(message.get("headers", ())) == b"text/event-stream"
+            extra = self._headers()
+        elif message["type"] == "http.response.body":
+            if not self._first and self._streams and message.get("body", b":")[:1] not in b":":
+                self._first = self._plugin.clock()
+            if not message.get("more_body", False):
+                self._whole = True
+        if self._answer is None:
+            return (message,), ()
+        return self._answer.step(self._held, message, extra)
+
+    def _headers(self) -> Sequence[Header]:
+        """For a declared model's answer."""
+        declared = self._declared
+        if declared is None:
+            return ()
+        said = [
+            (b"x-adapterrelease-version", declared.version.encode()),
+            (b"x-adapterrelease-backend", declared.backend.encode()),
+        ]
+        model = self._plugin.state.models.get(declared.name)
+        if model is not None and not model.routed:
+            said.append((b"connection", b"close"))
+        return said
+
+    def _give_up(self, error: Exception) -> None:
+        self._plugin.failures.report("answer", error)
+        if self._answer is not None:
+            self._answer.give_up()
+
+    def close_after(self) -> None:
+        """uvicorn closes the connection when this answer is out. Another server's may stay open."""
+        try:
+            cycle: Any = getattr(self._receive, "__self__", None)
+            if hasattr(cycle, "keep_alive"):
+                cycle.keep_alive = False
+        except Exception as error:
+            self._plugin.failures.report("close", error)
+
+    def end(self) -> None:
+        """Whatever happened. Said twice where it failed: nothing may count as running for ever."""
+        for _ in range(2):
+            try:
+                self._deregister()
+                break
+            except Exception as error:
+                self._plugin.failures.report("end", error)
+
+    def _deregister(self) -> None:
+        if self._engine_name is not None:
+            declared = self._declared
+            self._plugin.state.ended(self, self._engine_name, declared.name if declared else None)
+        series, self._series = self._series, None
+        if series is not None:
+            try:
+                self._measure(series)
+            finally:
+                series.ended(self)
+
+    def _measure(self, series: Series) -> None:
+        now = self._plugin.clock()
+        code = 499 if self._left and not self._whole else self._status or 500
+        series.answered(code, now - self._began)
+        prompt, generated = _usage(self.scope)
+        series.tokens(prompt, generated)
+        if self._first:
+            series.streamed(self._first - self._began, now - self._first, generated)
+
+
+def _usage(scope: Scope) -> tuple[int, int]:
+    """vLLM leaves the tokens of a finished request in its state, "for middlewares". Asking for them by
+    `stream_options` would change the stream: `system_fingerprint` moves to another event."""
+    usage = getattr(scope["state"].get("request_metadata"), "final_usage_info", None)
+    return getattr(usage, "prompt_tokens", None) or 0, getattr(usage, "completion_tokens", None) or 0
+
+
+def _whole_body(body: bytes) -> Message:
+    return {"type": "http.request", "body": body, "more_body": False}

@@ -1,0 +1,120 @@
+"""The ASGI middleware: who comes in through which door, and what is done for them. No logic of its own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from . import admin, doors
+from .asgi import App, Message, Receive, Scope, Send, answer, error, media_type, with_length
+from .exchange import Exchange
+from .listing import listed
+from .plugin import Plugin
+from .restore import Restore
+
+
+class Middleware:
+    """vLLM makes it with the app alone."""
+
+    def __init__(self, app: App, *, directory: Path | None = None, registry: CollectorRegistry = REGISTRY) -> None:
+        self._app = app
+        self.plugin = Plugin(app, directory or Path(__file__).parent, time.monotonic, registry)
+        self.restore = Restore(self.plugin)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self.restore.lifespan(self._app, scope, receive, send)
+        elif kind in ("http", "websocket") and doors.is_door(scope):
+            await self._door(scope, receive, send)
+        elif kind != "http":
+            await self._app(scope, receive, send)
+        elif scope["method"] == "GET" and scope["path"].endswith("/v1/models"):
+            await self._app(scope, receive, Listing(self.plugin, scope, send).send)
+        else:
+            await self._client(scope, receive, send)
+
+    async def _client(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(self.plugin, scope, receive, send)
+        await exchange.prepare()
+        try:
+            if exchange.unavailable is not None:
+                await _unavailable(exchange)
+            else:
+                await self._app(exchange.scope, exchange.receive, exchange.send)
+        finally:
+            exchange.end()
+
+    async def _door(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            refused = doors.refusal(scope, self.plugin.directory)
+        except Exception as failure:
+            self.plugin.failures.report("door", failure)
+            refused = 403, "closed: the door itself failed, see the server's log"
+        if refused is not None:
+            await _refuse(scope, receive, send, *refused)
+        elif scope["type"] == "http" and admin.is_admin(scope):
+            await admin.serve(self.plugin, scope, receive, send)
+        else:
+            below = {**scope, "headers": [it for it in scope["headers"] if it[0] != doors.TOKEN_HEADER]}
+            await (self._client if scope["type"] == "http" else self._app)(below, receive, send)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:
+    if scope["type"] == "http":
+        await answer(send, status, error(why))
+    else:
+        await send({"type": "websocket.close", "code": 1008, "reason": "closed"})  # before it is accepted: HTTP 403
+
+
+async def _unavailable(exchange: Exchange) -> None:
+    headers = [(b"retry-after", b"1"), (b"connection", b"close")]
+    said = {
+        "error": {
+            "message": f"The model `{exchange.unavailable}` is being loaded again after a restart. Please try again.",
+            "type": "ServiceUnavailableError",
+            "param": "model",
+            "code": 503,
+        }
+    }
+    await answer(exchange.send, 503, said, headers)
+
+
+class Listing:
+    """The answer to GET /v1/models: held until it is whole, and said in clients' names."""
+
+    def __init__(self, plugin: Plugin, scope: Scope, send: Send) -> None:
+        self._plugin, self._scope, self._send = plugin, scope, send
+        self._held: list[Message] = []
+
+    async def send(self, message: Message) -> None:
+        self._held.append(message)
+        if message["type"] == "http.response.start" or message.get("more_body", False):
+            return
+        held, self._held = self._held, []
+        try:
+            out = self._named(held)
+        except Exception as failure:
+            self._plugin.failures.report("models", failure)
+            out = held
+        for each in out:
+            await self._send(each)
+
+    def _named(self, held: list[Message]) -> list[Message]:
+        start, *parts = held
+        headers = start.get("headers", ())
+        if start["type"] != "http.response.start" or start["status"] != 200:
+            return held
+        if media_type(headers) != b"application/json" or not self._plugin.state.models:
+            return held
+        body = b"".join(part.get("body", b"") for part in parts)
+        every = doors.is_controller(self._scope, self._plugin.directory)
+        said = listed(body, self._plugin.state.models, every)
+        if said == body:
+            return held
+        return [
+            {**start, "headers": with_length(headers, len(said))},
+            {"type": "http.response.body", "body": said, "more_body": False},
+        ]
