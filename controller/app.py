@@ -19,11 +19,12 @@ from typing import ParamSpec, Protocol, TypeVar
 import httpx
 
 from controller.domain.plan import plan
-from controller.engine.vllm import Timeouts, new_http
+from controller.engine.server import new_http
+from controller.engine.vllm import Timeouts
 from controller.reconcile.act import Actor
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.act_pods import PodActions
-from controller.reconcile.engines import ApiKeys, Engines
+from controller.reconcile.engines import Engines, Secrets
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.informers import Informers
 from controller.reconcile.jobs import Progress
@@ -136,7 +137,7 @@ class Operator:
         settings = self._settings
         writing = client.fenced(self._elector.remaining)
         timeouts = Timeouts(settings.engine_ask_timeout, settings.engine_load_timeout, settings.engine_probe_timeout)
-        engines = Engines(http, ApiKeys(client), executor, timeouts)
+        engines = Engines(http, Secrets(client), executor, timeouts)
         failures = LoadFailures()
         fence = Fence(client, self._elector.still_leading)
         actor = Actor(
@@ -150,7 +151,7 @@ class Operator:
             PodActions(writing, engines, failures, fence, _now),
         )
         return Reconciler(
-            observe=Observer(client, self._informers.caches, engines, failures, Progress(http)).observe,
+            observe=Observer(client, self._informers.caches, engines, failures, Progress(http), plugin_objects).observe,
             plan=plan,
             act=self._around(actor),
             write_status=self._around(StatusWriter(writing)),

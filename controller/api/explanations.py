@@ -18,7 +18,7 @@ CONDITIONS: Mapping[ConditionType, str] = {
     ConditionType.ARTIFACT_BUILT: "The artifact for this spec is in the store.",
     ConditionType.VALIDATED: "The artifact was compared with the live adapter, or scored alone, and passed.",
     ConditionType.PROMOTED: "The artifact for this spec has the traffic, was watched, and stays.",
-    ConditionType.GAP_FREE: "Updates and switches cost no client a request; else the message says what is not promised.",
+    ConditionType.GAP_FREE: "Updates and switches cost no client a request; where not, the message says why.",
     ConditionType.PROGRESSING: "A step is under way; the message says until when. False is the usual end.",
     ConditionType.DEGRADED: "Something failed. What served before still serves.",
 }

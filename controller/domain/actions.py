@@ -121,6 +121,7 @@ class ProbeAndLabel(Action):
     digest: str
     path: str
     label: str  # value of the loaded label
+    version: str = ""  # of the adapter, as people call it
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ and taken off as soon as it could lie (KubeAI: a label went on claiming an adapt
 from __future__ import annotations
 
 from controller.api.status import BackendKind, PodState, Step
-from controller.domain.actions import RemoveLabel
+from controller.domain.actions import ClearAlias, RemoveLabel, UnloadAdapter
 from controller.domain.backends import (
     holds,
     is_proven,
@@ -123,4 +123,7 @@ def _unload_all(d: Draft, pod: PodFacts) -> bool:
     held = d.seen.held_digest(pod)
     if held:
         unload_after_delay(d, pod)
+    if any(isinstance(a, ClearAlias) and a.pod == pod.name for a in d.actions):  # there may be no other pass
+        name = d.seen.engine_name(f"sha256:{held}")
+        d.do(UnloadAdapter(f"the release is deleted: {name} on pod {pod.name}", pod.name, name))
     return bool(held) or pod.adapters is None or len(d.actions) > before

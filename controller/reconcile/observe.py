@@ -14,7 +14,7 @@ from typing import Any
 from controller.api.status import BackendKind, Counters, Step
 from controller.api.v1alpha1 import RELEASE_LABEL, AdapterRelease
 from controller.domain.snapshot import BaseFacts, JobFacts, MergedFacts, PodFacts, Problem, RouteFacts, Snapshot
-from controller.errors import NotFound
+from controller.errors import AdapterReleaseError, NotFound
 from controller.reconcile.base import base_facts
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
 from controller.reconcile.engines import ApiKeyNotReadable, Engine, Engines
@@ -27,6 +27,7 @@ from controller.reconcile.objects.metadata import (
     is_ours,
     preview_service_name,
 )
+from controller.reconcile.plugins import PluginObjects, plugin_facts
 from controller.reconcile.pods import is_running, living, pod_facts
 from controller.reconcile.route import Answer, address_of, ask_route, route_facts
 from controller.runtime.client import KubeClient
@@ -55,12 +56,14 @@ class Observer:
         engines: Engines,
         failures: LoadFailures,
         progress: Progress,
+        plugin_objects: PluginObjects,
     ) -> None:
         self._client = client
         self._caches = caches
         self._engines = engines
         self._failures = failures
         self._progress = progress
+        self._plugin_objects = plugin_objects
 
     def observe(self, key: Key) -> Snapshot | None:
         """None: there is no such release."""
@@ -68,15 +71,18 @@ class Observer:
         if release is None:
             return None
         base, api_key = self._base(release)
+        has_plugin = base is not None and base.has_plugin
         return Snapshot(
             release=release,
             base=base,
-            base_pods=self._base_pods(key, base, api_key),
+            base_pods=self._base_pods(release, base, api_key),
             jobs=self._jobs(release),
             merged=self._merged(release),
             route=self._route(release, api_key),
             rivals=self._rivals(release),
             services_taken=self._services_taken(release),
+            plugin_version=self._plugin_objects.version,
+            lacks_plugin_objects=has_plugin and not self._plugin_objects.are_there(key.namespace),
         )
 
     def _base(self, release: AdapterRelease) -> tuple[BaseFacts | None, str | None]:
@@ -92,15 +98,27 @@ class Observer:
             problem = Problem(error.reason, error.message)
             return replace(base, problems=(*base.problems, problem)), None
 
-    def _base_pods(self, key: Key, base: BaseFacts | None, api_key: str | None) -> tuple[PodFacts, ...]:
+    def _base_pods(self, release: AdapterRelease, base: BaseFacts | None, api_key: str | None) -> tuple[PodFacts, ...]:
+        key = Key(release.metadata.namespace, release.metadata.name)
         if base is None or not base.selector:
             return ()
         found = living(self._caches.pods.list(key.namespace, base.selector))
         pods = [self._remember(key, pod_facts(p, base.container, key.name)) for p in found]
-        usable = [p for p in pods if p.usable]
-        questions = [partial(_adapters, self._engines.at(p.ip, base.port, api_key)) for p in usable]
-        answers = {p.uid: answer for p, answer in zip(usable, self._engines.of_all(questions), strict=True)}
-        return tuple(replace(p, adapters=answers.get(p.uid)) for p in pods)
+        tokens = self._engines.tokens_of(key.namespace, base)
+        name = release.model_name
+        questions = [
+            partial(self._ask, p, base, api_key, tokens, name) if p.usable else partial(_as_it_is, p) for p in pods
+        ]
+        return tuple(p or known for p, known in zip(self._engines.of_all(questions), pods, strict=True))
+
+    def _ask(self, pod: PodFacts, base: BaseFacts, api_key: str | None, tokens: list[str], name: str) -> PodFacts:
+        """With what the server and its plugin say: both, or neither."""
+        try:
+            adapters = _adapters(self._engines.at(pod.ip, base.port, api_key, tokens))
+            state = self._engines.plugin_at(pod.ip, base.port, tokens).state() if base.has_plugin else None
+        except AdapterReleaseError as error:
+            return replace(pod, ask_problem=error.message)
+        return replace(pod, adapters=adapters, plugin=plugin_facts(state, name) if state is not None else None)
 
     def _remember(self, key: Key, pod: PodFacts) -> PodFacts:
         return replace(pod, load_failure=self._failures.last(key, pod.uid, pod.container_id))
@@ -131,7 +149,9 @@ class Observer:
         for deployment in self._merged_deployments(release):
             server = base_facts(deployment)
             pods = living(self._caches.pods.list(namespace, deployment["spec"]["selector"]["matchLabels"]))
-            known = [pod_facts(p, server.container, release.metadata.name) for p in pods]
+            known = self._with_plugins(
+                [pod_facts(p, server.container, release.metadata.name) for p in pods], server, release
+            )
             counters = None
             if _artifact_of(deployment) == watched:
                 running = [
@@ -140,6 +160,19 @@ class Observer:
                 counters = self._counters(running, server.port, self._key_of(namespace, server))
             facts.append(merged_facts(deployment, server, pods, known, counters))
         return tuple(facts)
+
+    def _with_plugins(self, pods: list[PodFacts], server: BaseFacts, release: AdapterRelease) -> list[PodFacts]:
+        """Of a server whose plugin does not answer nothing is known of clients."""
+        if not server.has_plugin:
+            return pods
+        tokens = self._engines.tokens_of(release.metadata.namespace, server)
+        plugins = [self._engines.plugin_at(p.ip, server.port, tokens) for p in pods if p.usable]
+        states = iter(self._engines.of_all([p.state for p in plugins]))
+        known = [next(states) if p.usable else None for p in pods]
+        return [
+            replace(p, plugin=plugin_facts(state, release.model_name)) if state is not None else p
+            for p, state in zip(pods, known, strict=True)
+        ]
 
     def _merged_deployments(self, release: AdapterRelease) -> list[Json]:
         found = self._caches.deployments.list(release.metadata.namespace, {RELEASE_LABEL: release.metadata.name})
@@ -194,6 +227,10 @@ class Observer:
         names = (release.metadata.name, adapter_service_name(release), preview_service_name(release))
         found = [(n, self._caches.services.get(release.metadata.namespace, n)) for n in names]
         return tuple(n for n, service in found if service is not None and not is_ours(service, release))
+
+
+def _as_it_is(pod: PodFacts) -> PodFacts:
+    return pod
 
 
 def _adapters(engine: Engine) -> dict[str, str]:

@@ -264,3 +264,16 @@ def test_a_merged_model_that_lost_the_route_stays_while_requests_run() -> None:
 def test_steps_of_an_update_are_those_of_any_other_base() -> None:
     world = serving_v1(2, plugin=True).set_version(2)
     assert steps_of(world, 20) == [Step.IMPORTING, Step.LOADING, Step.SWITCHING, Step.IDLE]
+
+
+def test_a_release_whose_time_to_go_is_over_leaves_nothing_on_a_server_that_comes_back() -> None:
+    world = serving_v1(1, plugin=True)
+    world.crash_container("pod-0")
+    settle(world, 3)
+    settle(world.delete(), 30)
+    world.pass_time(90)
+    world.pods["pod-0"].ready = True
+    Controller(world).reconcile()
+    assert not world.finalizer
+    assert world.pods["pod-0"].adapters == {}
+    assert world.pods["pod-0"].remembered is None

@@ -18,15 +18,17 @@ from kubernetes.client.configuration import Configuration
 
 from controller.domain.plan import plan
 from controller.domain.snapshot import Snapshot
-from controller.engine.vllm import Timeouts, new_http
+from controller.engine.server import new_http
+from controller.engine.vllm import Timeouts
 from controller.reconcile.act import Actor
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.act_pods import PodActions
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
-from controller.reconcile.engines import ApiKeys, Engine, Engines
+from controller.reconcile.engines import Engine, Engines, Secrets
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.jobs import JOB_NAME_LABEL, Progress
 from controller.reconcile.observe import Observer
+from controller.reconcile.plugins import PluginObjects
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.status import StatusWriter
 from controller.reconcile.turn import Fence, Turn
@@ -45,6 +47,7 @@ from controller.runtime.transport import Transport
 from controller.runtime.worker import Result
 from tests.builders import D1, T0, ReleaseBuilder
 from tests.fakes.apiserver import ApiServer
+from tests.fakes.plugin import FakePlugin
 from tests.fakes.vllm import FakeVllm
 from tests.reconcile.deployments import container, deployment
 
@@ -120,11 +123,12 @@ class Cluster:
         }
         self.listers = Caches(**{name: LiveLister(api, r) for name, r in resources.items()})
         self.failures = LoadFailures()
+        self.plugin_objects = PluginObjects("p1")
         http = stack.enter_context(new_http())
         executor = stack.enter_context(ThreadPoolExecutor(4))
         timeouts = Timeouts(ask=engine_timeout, load=engine_timeout, probe=engine_timeout)
-        engines = FakeEngines(self, http, ApiKeys(self.client), executor, timeouts)
-        self.observer = Observer(self.client, self.listers, engines, self.failures, Progress(http))
+        engines = FakeEngines(self, http, Secrets(self.client), executor, timeouts)
+        self.observer = Observer(self.client, self.listers, engines, self.failures, Progress(http), self.plugin_objects)
         fence = Fence(self.client, lambda: self.leading)
         self.actor = Actor(
             ObjectActions(self.client, fence, "adapterrelease/job:dev"),
@@ -183,12 +187,14 @@ class Cluster:
         return sorted(o["metadata"]["name"] for o in LiveLister(self.api, resource).list(NAMESPACE))
 
     # -- what Kubernetes does
-    def add_base(self, pods: int = 1, **fields: Any) -> None:
+    def add_base(self, pods: int = 1, plugin: bool = False, **fields: Any) -> None:
         args = [*container()["args"], "--port", str(self.port)]
+        if plugin:
+            args.append("--middleware=adapterrelease_engine.Middleware")
         made = deployment(container(**({"args": args} | fields)), replicas=pods)
         self.api.create(DEPLOYMENTS.path(NAMESPACE), made)
         for _ in range(pods):
-            self.add_pod({"app": "tiny-llama"}, max_cpu_loras=8)
+            self.add_pod({"app": "tiny-llama"}, max_cpu_loras=8, plugin=FakePlugin(version="p1") if plugin else None)
 
     def change_base(self, **fields: Any) -> None:
         """Edit its vLLM container; its pods stay as they are."""
@@ -211,7 +217,7 @@ class Cluster:
 
     def restart(self, pod: str) -> None:
         """The container dies and is there again, without anybody having noticed yet."""
-        self.engines[pod].restart()
+        self.engines[pod].restart(self.get(PODS, pod)["metadata"].get("annotations"))
         statuses = [{"name": "vllm", "containerID": f"containerd://{pod}-1", "state": {"running": {}}}]
         self.api.patch(PODS.path(NAMESPACE, pod, "status"), {"status": {"containerStatuses": statuses}})
 
