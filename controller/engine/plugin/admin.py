@@ -99,6 +99,8 @@ async def _state(plugin: Plugin, _: str, body: bytes) -> _Answer:
 
 async def _put_model(plugin: Plugin, name: str, body: bytes) -> _Answer:
     declared = declaration(name, _json(body))
+    if (processes := plugin.inside.processes()) > 1:
+        raise ConflictError(f"{processes} API servers share this port, and one was told; use --api-server-count=1")
     if declared.target is not None:
         roots = await plugin.inside.roots()
         root = roots.get(declared.target)

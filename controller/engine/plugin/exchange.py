@@ -7,6 +7,7 @@ plainest way; the answer goes on as it is.
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections import deque
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from .alias import Asked, asked_model, with_model
 from .answers import Answer, Held, Step
-from .asgi import Header, Message, Receive, Scope, Send, media_type, with_length
+from .asgi import Header, Message, Receive, Scope, Send, header, media_type, with_length
 from .measured import BASE, Series
 from .plugin import Plugin
 from .state import Declaration
@@ -38,6 +39,7 @@ GENERATING = (
     "/generative_scoring",
     "/invocations",
 )
+GUARDED = ("/v1", "/v2", "/inference", "/cohere")  # by vLLM's API key
 
 
 class Exchange:
@@ -61,13 +63,24 @@ class Exchange:
             self._began = self._plugin.clock()
             self.scope.setdefault("state", {})
             if self.scope["method"] == "POST":
-                if media_type(self.scope["headers"]) == b"application/json":
+                if self._may_name_a_model():
                     await self._read()
                     self._use_alias()
                 self._register()
         except Exception as error:
             self._plugin.failures.report("request", error)
             self._use_alias_plainly()
+
+    def _may_name_a_model(self) -> bool:
+        """A body without the API key is not read: vLLM refuses such a request before it would."""
+        headers: Sequence[Header] = self.scope["headers"]
+        if media_type(headers) != b"application/json":
+            return False
+        keys, path = self._plugin.inside.keys, self.scope["path"]
+        if not keys or not path.removeprefix(self.scope.get("root_path", "")).startswith(GUARDED):
+            return True
+        given = (header(headers, b"authorization") or b"").partition(b" ")[2]
+        return any(hmac.compare_digest(given, key.encode()) for key in keys)
 
     async def _read(self) -> None:
         more = True

@@ -24,9 +24,20 @@ class Inside:
         self._app = app
         self._owner: Any = None  # the Starlette application: routes and handlers need it in the scope
 
+        self.keys: tuple[str, ...] = ()  # vLLM's own API keys
+
     def learn(self, scope: Scope) -> None:
         """The owner stands in every scope that comes from outside."""
         self._owner = scope.get("app", self._owner)
+        self.keys = api_keys(self._arguments())
+
+    def processes(self) -> int:
+        """How many API servers share the port; each has a plugin of its own."""
+        return getattr(self._arguments(), "api_server_count", None) or 1
+
+    def _arguments(self) -> Any:
+        """vLLM's command line as it parsed it, or None."""
+        return getattr(getattr(self._owner, "state", None), "args", None)
 
     async def ask(self, method: str, path: str, document: object = None) -> tuple[int, bytes]:
         """Status and body of vLLM's answer."""
@@ -62,8 +73,8 @@ class Inside:
         headers: list[Header] = [(b"host", b"localhost"), (b"content-length", str(length).encode())]
         if length:
             headers.append((b"content-type", b"application/json"))
-        if key := api_key(self._owner):
-            headers.append((b"authorization", b"Bearer " + key.encode()))
+        if self.keys:
+            headers.append((b"authorization", b"Bearer " + self.keys[0].encode()))
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -82,18 +93,19 @@ class Inside:
         }
 
 
-def api_key(owner: Any, arguments: Sequence[str] | None = None) -> str | None:
-    """vLLM's own API key: as it parsed it, or from the command line, or from the environment."""
-    parsed = getattr(getattr(getattr(owner, "state", None), "args", None), "api_key", None)
-    if parsed:
-        return str(parsed if isinstance(parsed, str) else parsed[0])
+def api_keys(parsed: Any, arguments: Sequence[str] | None = None) -> tuple[str, ...]:
+    """As vLLM parsed them, or from the command line, or from the environment."""
+    keys = getattr(parsed, "api_key", None)
+    if keys:
+        return (keys,) if isinstance(keys, str) else tuple(keys)
     arguments = sys.argv if arguments is None else arguments
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
-        if argument == "--api-key":
-            return following
+        if argument == "--api-key" and following:
+            return (following,)
         if argument.startswith("--api-key="):
-            return argument.partition("=")[2]
-    return os.environ.get("VLLM_API_KEY") or None
+            return (argument.partition("=")[2],)
+    key = os.environ.get("VLLM_API_KEY")
+    return (key,) if key else ()
 
 
 def shown(body: bytes) -> str:

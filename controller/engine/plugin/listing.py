@@ -1,6 +1,6 @@
 """GET /v1/models as clients know it: by their names, not the engine's.
 
-Pure: takes vLLM's answer, gives one back; the same bytes, if nothing in it is an alias.
+The same bytes, if nothing in the answer is an alias. An error lets the answer through as it is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,51 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .asgi import Message, Scope, Send, media_type, with_length
+from .doors import is_controller
+from .plugin import Plugin
 from .state import Model
+
+
+class Listing:
+    """The answer to GET /v1/models: held until it is whole, and said in clients' names."""
+
+    def __init__(self, plugin: Plugin, scope: Scope, send: Send) -> None:
+        self._plugin, self._scope, self._send = plugin, scope, send
+        self._held: list[Message] = []
+
+    async def send(self, message: Message) -> None:
+        self._held.append(message)
+        try:
+            out = self._named(self._held) if _is_last(message) else []
+        except Exception as failure:
+            self._plugin.failures.report("models", failure)
+            out = self._held
+        if out:
+            self._held = []
+        for each in out:
+            await self._send(each)
+
+    def _named(self, held: list[Message]) -> list[Message]:
+        start, *parts = held
+        headers = start.get("headers", ())
+        if start["type"] != "http.response.start" or start["status"] != 200:
+            return held
+        if media_type(headers) != b"application/json" or not self._plugin.state.models:
+            return held
+        body = b"".join(part.get("body", b"") for part in parts)
+        every = is_controller(self._scope, self._plugin.directory)
+        said = listed(body, self._plugin.state.models, every)
+        if said == body:
+            return held
+        return [
+            {**start, "headers": with_length(headers, len(said))},
+            {"type": "http.response.body", "body": said, "more_body": False},
+        ]
+
+
+def _is_last(message: Message) -> bool:
+    return message["type"] != "http.response.start" and not message.get("more_body", False)
 
 
 def listed(body: bytes, models: Mapping[str, Model], every: bool) -> bytes:

@@ -11,6 +11,8 @@ from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from .failures import WHERE
+
 Labels = tuple[str, str, str]
 BASE: Labels = ("", "", "base")
 _NAMES = ("release", "version", "backend")
@@ -43,6 +45,8 @@ class Measured:
         self.prompt = counter("prompt_tokens_total", "Prompt tokens of finished requests")
         self.generated = counter("generation_tokens_total", "Generated tokens of finished requests")
         self._errors = counter("plugin_errors_total", "Errors of the plugin's own code", ("where",))
+        for where in WHERE:
+            self._errors.labels(where)
         self._info = Gauge("adapterrelease_plugin_info", "The plugin", ("version",), registry=registry)
         self._series: dict[Labels, Series] = {}
         self._declared: frozenset[Labels] = frozenset({BASE})

@@ -1,4 +1,4 @@
-"""The ASGI middleware: who comes in through which door, and what is done for them. No logic of its own."""
+"""The ASGI middleware: what comes in, and who is to deal with it. Must not know: how."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from . import admin, doors
-from .asgi import App, Message, Receive, Scope, Send, answer, error, media_type, with_length
+from .asgi import App, Receive, Scope, Send, answer, error
 from .exchange import Exchange
-from .listing import listed
+from .listing import Listing
 from .plugin import Plugin
 from .restore import Restore
 
@@ -80,41 +80,3 @@ async def _unavailable(exchange: Exchange) -> None:
         }
     }
     await answer(exchange.send, 503, said, headers)
-
-
-class Listing:
-    """The answer to GET /v1/models: held until it is whole, and said in clients' names."""
-
-    def __init__(self, plugin: Plugin, scope: Scope, send: Send) -> None:
-        self._plugin, self._scope, self._send = plugin, scope, send
-        self._held: list[Message] = []
-
-    async def send(self, message: Message) -> None:
-        self._held.append(message)
-        if message["type"] == "http.response.start" or message.get("more_body", False):
-            return
-        held, self._held = self._held, []
-        try:
-            out = self._named(held)
-        except Exception as failure:
-            self._plugin.failures.report("models", failure)
-            out = held
-        for each in out:
-            await self._send(each)
-
-    def _named(self, held: list[Message]) -> list[Message]:
-        start, *parts = held
-        headers = start.get("headers", ())
-        if start["type"] != "http.response.start" or start["status"] != 200:
-            return held
-        if media_type(headers) != b"application/json" or not self._plugin.state.models:
-            return held
-        body = b"".join(part.get("body", b"") for part in parts)
-        every = doors.is_controller(self._scope, self._plugin.directory)
-        said = listed(body, self._plugin.state.models, every)
-        if said == body:
-            return held
-        return [
-            {**start, "headers": with_length(headers, len(said))},
-            {"type": "http.response.body", "body": said, "more_body": False},
-        ]
