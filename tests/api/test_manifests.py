@@ -69,6 +69,9 @@ ALLOWED = [
     "patch /services",
     "get /configmaps",
     "create /configmaps",
+    "patch /configmaps adapterrelease-engine",
+    "get /secrets adapterrelease-engine",
+    "create /secrets",
     "create apps/deployments",
     "delete apps/deployments",
     "create batch/jobs",
@@ -79,7 +82,13 @@ ALLOWED = [
 ]
 FORBIDDEN = [
     "get /secrets",
+    "get /secrets vllm-api-key",
     "list /secrets",
+    "watch /secrets",
+    "patch /secrets adapterrelease-engine",
+    "delete /secrets adapterrelease-engine",
+    "patch /configmaps",
+    "delete /configmaps",
     "create adapterrelease.dev/adapterreleases",
     "update adapterrelease.dev/adapterreleases",
     "delete adapterrelease.dev/adapterreleases",
@@ -101,10 +110,10 @@ FORBIDDEN = [
 
 
 def may(kubectl: Kubectl, access: str, namespace: str = "llm") -> bool:
-    """Asks the API server whether the controller's account may do `VERB GROUP/RESOURCE[/SUBRESOURCE]`."""
-    verb, what = access.split()
+    """Asks the API server whether the controller's account may do `VERB GROUP/RESOURCE[/SUBRESOURCE] [NAME]`."""
+    verb, what, name = [*access.split(), ""][:3]
     group, resource, subresource = [*what.split("/"), ""][:3]
-    attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
+    attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace, "name": name}
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
@@ -124,6 +133,50 @@ def test_the_controller_may_do_what_it_must(installed: Kubectl, access: str) -> 
 @pytest.mark.parametrize("access", FORBIDDEN)
 def test_the_controller_may_not_do_more(installed: Kubectl, access: str) -> None:
     assert not may(installed, access)
+
+
+SECRETS = [
+    ({"metadata": {"name": "adapterrelease-engine"}, "type": "Opaque"}, True),
+    ({"metadata": {"name": "mine"}, "type": "Opaque"}, False),
+    ({"metadata": {"generateName": "adapterrelease-engine"}, "type": "Opaque"}, False),
+    (
+        {
+            "metadata": {
+                "name": "adapterrelease-engine",
+                "annotations": {"kubernetes.io/service-account.name": "default"},
+            },
+            "type": "kubernetes.io/service-account-token",
+        },
+        False,
+    ),
+]
+
+
+REFUSAL = "makes one Secret, adapterrelease-engine of type Opaque, and no other"
+
+
+def make_secret(kubectl: Kubectl, secret: dict[str, Any], *flags: str) -> tuple[int, str]:
+    made = {"apiVersion": "v1", "kind": "Secret", "metadata": {}} | secret
+    return kubectl.try_("create", "--dry-run=server", *flags, "-f", "-", manifest=made)
+
+
+@pytest.fixture(scope="module")
+def guarded(installed: Kubectl) -> Kubectl:
+    """The API server takes a moment until a new policy is in force."""
+    for _ in range(100):
+        if REFUSAL in make_secret(installed, {"metadata": {"name": "any"}}, f"--as={ACCOUNT}")[1]:
+            return installed
+    raise AssertionError("the policy is not in force")
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize(("secret", "allowed"), SECRETS)
+def test_the_controller_makes_no_secret_but_its_own(guarded: Kubectl, secret: dict[str, Any], allowed: bool) -> None:
+    """Above all not one that Kubernetes would fill with the token of an account."""
+    assert make_secret(guarded, secret)[0] == 0  # others may
+    status, output = make_secret(guarded, secret, f"--as={ACCOUNT}")
+    assert (status == 0) is allowed, output
+    assert allowed or REFUSAL in output
 
 
 @pytest.mark.apiserver

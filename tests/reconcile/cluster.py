@@ -49,7 +49,7 @@ from tests.builders import D1, T0, ReleaseBuilder
 from tests.fakes.apiserver import ApiServer
 from tests.fakes.plugin import FakePlugin
 from tests.fakes.vllm import FakeVllm
-from tests.reconcile.deployments import container, deployment
+from tests.reconcile.deployments import PLUGIN, container, deployment
 
 Json = dict[str, Any]
 
@@ -131,7 +131,7 @@ class Cluster:
         self.observer = Observer(self.client, self.listers, engines, self.failures, Progress(http), self.plugin_objects)
         fence = Fence(self.client, lambda: self.leading)
         self.actor = Actor(
-            ObjectActions(self.client, fence, "adapterrelease/job:dev"),
+            ObjectActions(self.client, fence, "adapterrelease/job:dev", plugin=PLUGIN),
             PodActions(self.client, engines, self.failures, fence, lambda: self.now),
         )
         self.reconciler = Reconciler(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from controller.reconcile.objects.engine import Plugin
+
 Json = dict[str, Any]
 
+PLUGIN = Plugin({"__init__.py": "class Middleware: ...\n", "state.py": "HELD = {}\n"}, "0123456789ab")
 STORE = {"name": "store", "persistentVolumeClaim": {"claimName": "store", "readOnly": True}}
 STORE_MOUNT = {"name": "store", "mountPath": "/store", "readOnly": True}
 UPDATING = {"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "True"}

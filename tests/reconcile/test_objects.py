@@ -40,6 +40,7 @@ Json = dict[str, Any]
 
 IMAGE = "adapterrelease/job:dev"
 INPUTS = "f" * 64
+PLUGGED = "--middleware=adapterrelease_engine.Middleware"
 PATH = f"/store/artifacts/{'a' * 64}"
 MEMORY = AdapterReleaseStatus(
     adapter=AdapterStatus(digest=D1, version="v1", inputs="i", path="/store/adapters/finetune/1"),
@@ -378,11 +379,11 @@ def test_a_pod_template_concerns_the_build_alone() -> None:
     [
         (
             container(args=["--enable-lora", "--max-loras", "4", "--max_lora_rank=16", "--enforce-eager", "-q", "awq"]),
-            f"vllm serve {PATH} --enforce-eager --served-model-name support-bot --shutdown-timeout 20",
+            f"vllm serve {PATH} --enforce-eager --served-model-name support-bot --shutdown-timeout 20 {PLUGGED}",
         ),
         (
             container(command=["vllm", "serve", "--enable-lora", "/store/models/base", "--max-model-len", "256"]),
-            f"vllm serve {PATH} --max-model-len 256 --served-model-name support-bot --shutdown-timeout 20",
+            f"vllm serve {PATH} --max-model-len 256 --served-model-name support-bot --shutdown-timeout 20 {PLUGGED}",
         ),
         (
             container(
@@ -390,11 +391,11 @@ def test_a_pod_template_concerns_the_build_alone() -> None:
                 args=["--port", "8000", "--model=/m", "--served-model-name", "a", "b", "--fully-sharded-loras"],
             ),
             f"python3 -m vllm.entrypoints.openai.api_server --model {PATH} --port 8000 "
-            "--served-model-name support-bot --shutdown-timeout 20",
+            f"--served-model-name support-bot --shutdown-timeout 20 {PLUGGED}",
         ),
         (
             container(command=None, args=["--model", "/m", "--load-format", "bitsandbytes", "--lora-modules", "a=/x"]),
-            f"--model {PATH} --served-model-name support-bot --shutdown-timeout 20",
+            f"--model {PATH} --served-model-name support-bot --shutdown-timeout 20 {PLUGGED}",
         ),
     ],
 )
@@ -412,7 +413,7 @@ def test_a_script_is_rewritten_in_its_own_words_and_hands_signals_to_vllm() -> N
         "# the model is on the store\n"
         'export VLLM_ALLOW_RUNTIME_LORA_UPDATING="True"\n'
         f"OMP_NUM_THREADS=1 exec vllm serve {PATH} --port ${{PORT:-9000}} "
-        "--served-model-name support-bot --shutdown-timeout 20\n"
+        f"--served-model-name support-bot --shutdown-timeout 20 {PLUGGED}\n"
     )
 
 
@@ -506,7 +507,7 @@ def test_replicas_are_the_bases_unless_the_spec_says() -> None:
 
 def test_lora_variables_go_and_a_writable_home_is_there() -> None:
     pod = merged_of(seen())["spec"]["template"]["spec"]
-    assert pod["containers"][0]["env"] == [{"name": "HOME", "value": "/tmp"}]
+    assert [e["name"] for e in pod["containers"][0]["env"]] == ["HOME", "PYTHONPATH"]
     assert {"name": "merged-tmp", "emptyDir": {}} in pod["volumes"]
 
 

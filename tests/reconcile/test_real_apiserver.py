@@ -27,7 +27,16 @@ from controller.reconcile.turn import Fence, Turn
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES, Key, Resource
 from tests.builders import A1, A2, BUILD, release
-from tests.reconcile.deployments import MODELS, PRODUCTION_STACK, SHELL_FORM, SIDECAR, STORE, container, deployment
+from tests.reconcile.deployments import (
+    MODELS,
+    PLUGIN,
+    PRODUCTION_STACK,
+    SHELL_FORM,
+    SIDECAR,
+    STORE,
+    container,
+    deployment,
+)
 from tests.reconcile.test_objects import GPU, MEMORY, PATH
 
 pytestmark = pytest.mark.apiserver
@@ -92,7 +101,7 @@ def turn_of(client: KubeClient, namespace: str, made: Json, **spec: Any) -> Turn
 
 
 def actions_of(client: KubeClient) -> ObjectActions:
-    return ObjectActions(client, Fence(client, lambda: True), "adapterrelease/job:dev")
+    return ObjectActions(client, Fence(client, lambda: True), "adapterrelease/job:dev", plugin=PLUGIN)
 
 
 def pod_from(client: KubeClient, namespace: str, template: Json) -> Json:

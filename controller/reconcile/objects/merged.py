@@ -6,12 +6,14 @@ PodDisruptionBudgets take its pods for theirs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from controller.api.types import parse_duration
-from controller.domain.snapshot import BaseFacts, Snapshot
+from controller.domain.snapshot import BaseFacts, Snapshot, artifact_label
 from controller.reconcile.base import CONTAINER_ANNOTATION
+from controller.reconcile.objects.engine import declared, with_plugin
 from controller.reconcile.objects.metadata import (
     ARTIFACT_ANNOTATION,
     artifact_labels,
@@ -32,7 +34,7 @@ from controller.reconcile.objects.verify import ArtifactCheck, Verification, ver
 Json = dict[str, Any]
 
 _GRACE = PRE_STOP_SLEEP + SHUTDOWN_TIMEOUT + 15  # preStop + shutdown timeout + 10, and a little
-_FOREIGN_ANNOTATIONS = ("kubectl.kubernetes.io/", "adapterrelease.dev/")
+_FOREIGN_ANNOTATIONS = re.compile(r"(.+\.)?(kubectl\.kubernetes\.io|adapterrelease\.dev)/")
 
 
 def merged_deployment(
@@ -62,7 +64,7 @@ def merged_deployment(
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "selector": {"matchLabels": own_selector(pod_labels)},
             "template": {
-                "metadata": {"labels": pod_labels, "annotations": _annotations(base, artifact_id)},
+                "metadata": {"labels": pod_labels, "annotations": _annotations(snapshot, base, artifact_id)},
                 "spec": _pod_spec(snapshot, base, artifact_id, path, verification),
             },
         },
@@ -99,7 +101,7 @@ def _pod_spec(snapshot: Snapshot, base: BaseFacts, artifact_id: str, path: str, 
         init.append(verify_container(verification, base, path, artifact_id, digest))
     if init:
         made["initContainers"] = init
-    return made
+    return with_plugin(made, base.container)
 
 
 def _digest_of(snapshot: Snapshot, artifact_id: str) -> str | None:
@@ -115,7 +117,19 @@ def _grace(given: Mapping[str, Any], container: str) -> int:
     return max(_GRACE, period + SHUTDOWN_TIMEOUT + 10 if any("preStop" in h for h in hooks) else period)
 
 
-def _annotations(base: BaseFacts, artifact_id: str) -> dict[str, str]:
+def _annotations(snapshot: Snapshot, base: BaseFacts, artifact_id: str) -> dict[str, str]:
     given = base.template.get("metadata", {}).get("annotations") or {}
-    kept = {k: v for k, v in given.items() if not k.startswith(_FOREIGN_ANNOTATIONS)}
-    return {**kept, ARTIFACT_ANNOTATION: artifact_id}
+    kept = {k: v for k, v in given.items() if not _FOREIGN_ANNOTATIONS.match(k)}
+    meta = snapshot.release.metadata
+    version, backend = _version_of(snapshot, artifact_id), artifact_label(artifact_id)
+    says = declared(meta.name, snapshot.model_name, f"{meta.namespace}/{meta.name}", version, backend)
+    return {**kept, **says, ARTIFACT_ANNOTATION: artifact_id}
+
+
+def _version_of(snapshot: Snapshot, artifact_id: str) -> str:
+    """Of the adapter in the artifact, as the spec names it, or named it when that served; "": nobody remembers."""
+    status = snapshot.release.status
+    built = status.artifact if status.artifact is not None and status.artifact.id == artifact_id else None
+    if built is not None and status.adapter is not None and status.adapter.digest == built.adapter_digest:
+        return status.adapter.version
+    return next((h.version for h in status.history if h.backend.id == artifact_id), "")

@@ -1,0 +1,180 @@
+"""The engine plugin in a pod: the objects that ship it, and the pod spec that carries it.
+
+One volume holds its files, the controller's token and the pod's own annotations; vLLM imports it by PYTHONPATH and
+--middleware. A pod that carries it already stays as it is. Must not know: what the plugin does.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import controller.engine
+from controller.api.v1alpha1 import GROUP
+from controller.reconcile.arguments import Arguments, arguments_of, with_arguments
+from controller.reconcile.objects.metadata import MANAGED_BY_LABEL, MANAGER
+
+Json = dict[str, Any]
+
+ENGINE_NAME = "adapterrelease-engine"  # of the ConfigMap, the Secret and the volume
+TOKEN_KEY = "token"  # noqa: S105 - the name of a file
+PLUGIN_VERSION_LABEL = f"{GROUP}/plugin-version"
+DECLARED_PREFIX = f"engine.{GROUP}/"
+PLUGIN_DIRECTORY = Path(controller.engine.__file__).parent / "plugin"
+
+_IMPORTED_FROM = "/opt/adapterrelease"
+_PACKAGE = "adapterrelease_engine"
+_FLAG, _MIDDLEWARE = "--middleware", f"{_PACKAGE}.Middleware"
+_SET_IN_SCRIPT = re.compile(r"\bPYTHONPATH=(\S*)")
+_VERSION_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """The plugin's source files by name, and the version that they are."""
+
+    files: Mapping[str, str]
+    version: str
+
+
+@cache
+def plugin_in(directory: Path = PLUGIN_DIRECTORY) -> Plugin:
+    """The plugin as this installation has it. Raises FileNotFoundError where it has none."""
+    files = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.py"))}
+    if "__init__.py" not in files:
+        raise FileNotFoundError(f"{directory} has no engine plugin: install the controller anew")
+    return Plugin(files, plugin_version(directory))
+
+
+def plugin_version(directory: Path) -> str:
+    """Of its source files, names and contents, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:_VERSION_LENGTH]
+
+
+def plugin_map(namespace: str, plugin: Plugin) -> Json:
+    """The ConfigMap with the plugin's files. All pods of the namespace share it, so that no release owns it."""
+    meta = _metadata(namespace, {PLUGIN_VERSION_LABEL: plugin.version})
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": dict(plugin.files)}
+
+
+def token_secret(namespace: str, token: str) -> Json:
+    """The Secret by which a server knows the controller."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _metadata(namespace),
+        "type": "Opaque",
+        "data": {TOKEN_KEY: base64.b64encode(token.encode()).decode()},
+    }
+
+
+def declared(key: str, name: str, release: str, version: str, backend: str) -> dict[str, str]:
+    """The annotation of a pod that serves `name` under its own name: what its metrics and answers say of it."""
+    says = {"name": name, "target": None, "path": None, "release": release, "version": version, "backend": backend}
+    return {DECLARED_PREFIX + key: json.dumps(says)}
+
+
+def with_plugin(pod_spec: Mapping[str, Any], container: str) -> Json:
+    """The pod spec with the plugin in this container. Raises ValueError with the field that stands in the way."""
+    containers = [_carrying(c) if c["name"] == container else c for c in pod_spec["containers"]]
+    volumes = _with_named(pod_spec.get("volumes") or (), volume())
+    return {**pod_spec, "containers": containers, "volumes": volumes}
+
+
+def volume() -> Json:
+    """Written out as the API server stores it, so that what it has is not changed once more."""
+    annotations = {"path": "annotations", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.annotations"}}
+    sources = [
+        {"configMap": {"name": ENGINE_NAME}},
+        {"secret": {"name": ENGINE_NAME, "optional": True}},
+        {"downwardAPI": {"items": [annotations]}},
+    ]
+    return {"name": ENGINE_NAME, "projected": {"defaultMode": 0o644, "sources": sources}}
+
+
+def mount() -> Json:
+    return {"name": ENGINE_NAME, "mountPath": f"{_IMPORTED_FROM}/{_PACKAGE}", "readOnly": True}
+
+
+def variable() -> Json:
+    return {"name": "PYTHONPATH", "value": _IMPORTED_FROM}
+
+
+def argument() -> str:
+    return f"{_FLAG}={_MIDDLEWARE}"
+
+
+def _carrying(container: Mapping[str, Any]) -> Json:
+    arguments = arguments_of(container)
+    field = f"spec.template.spec.containers[{container['name']}]"
+    if arguments is None:
+        raise ValueError(
+            f"{field}.command: vLLM's arguments do not stand there, so {argument()} cannot be added: start vLLM by "
+            "vllm serve, or by python -m vllm.entrypoints.openai.api_server, in command or args"
+        )
+    _refuse_a_path_of_the_script(arguments, field)
+    return {
+        **with_arguments(container, arguments.place, _written(arguments)),
+        "env": _env(container.get("env") or (), field),
+        "volumeMounts": _with_named(container.get("volumeMounts") or (), mount()),
+    }
+
+
+def _written(arguments: Arguments) -> list[str]:
+    """vLLM's own, with ours as the last middleware: that one is the outermost."""
+    middlewares = [o.values for o in arguments.options if o.flag == _FLAG]
+    if middlewares[-1:] == [(_MIDDLEWARE,)]:
+        return [text for option in arguments.options for text in option.written]
+    others = [o for o in arguments.options if (o.flag, o.values) != (_FLAG, (_MIDDLEWARE,))]
+    return [*(text for option in others for text in option.written), argument()]
+
+
+def _refuse_a_path_of_the_script(arguments: Arguments, field: str) -> None:
+    for value in _SET_IN_SCRIPT.findall(arguments.place.before or ""):
+        if "PYTHONPATH" not in value:
+            raise ValueError(
+                f"{field}: its script sets PYTHONPATH={value}, which takes the plugin's directory away: "
+                f"write PYTHONPATH={value}:$PYTHONPATH"
+            )
+
+
+def _env(given: Sequence[Mapping[str, Any]], field: str) -> list[Json]:
+    """Directories that are there come first: what they have is still found in them."""
+    ours = variable()
+    known = next((e for e in reversed(given) if e["name"] == ours["name"]), None)
+    if known is None:
+        return [*(dict(e) for e in given), ours]
+    if "valueFrom" in known:
+        raise ValueError(
+            f"{field}.env[PYTHONPATH] has a valueFrom, to which no directory can be added: give it a value"
+        )
+    directories = [d for d in str(known.get("value", "")).split(":") if d]
+    if ours["value"] not in directories:
+        directories.append(ours["value"])
+    return [dict(e) if e is not known else {**e, "value": ":".join(directories)} for e in given]
+
+
+def _with_named(given: Sequence[Mapping[str, Any]], wanted: Json) -> list[Json]:
+    """`wanted` in the place of the one with its name, else at the end."""
+    kept = [wanted if item["name"] == wanted["name"] else dict(item) for item in given]
+    return kept if wanted in kept else [*kept, wanted]
+
+
+def _metadata(namespace: str, more: Mapping[str, str] | None = None) -> Json:
+    standard = {
+        "app.kubernetes.io/name": "adapter-release",
+        "app.kubernetes.io/component": "engine-plugin",
+        "app.kubernetes.io/part-of": MANAGER,
+        MANAGED_BY_LABEL: MANAGER,
+    }
+    return {"name": ENGINE_NAME, "namespace": namespace, "labels": {**standard, **(more or {})}}
