@@ -22,6 +22,7 @@ from controller.domain.plan import plan
 from controller.engine.server import new_http
 from controller.engine.vllm import Timeouts
 from controller.reconcile.act import Actor
+from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.act_pods import PodActions
 from controller.reconcile.engines import Engines, Secrets
@@ -140,6 +141,7 @@ class Operator:
         engines = Engines(http, Secrets(client), executor, timeouts)
         failures = LoadFailures()
         fence = Fence(client, self._elector.still_leading)
+        engine_objects = EngineObjects(writing)
         actor = Actor(
             ObjectActions(
                 writing,
@@ -147,11 +149,12 @@ class Operator:
                 settings.job_image,
                 settings.job_service_account,
                 ArtifactCheck(settings.artifact_check),
+                engine_objects=engine_objects,
             ),
             PodActions(writing, engines, failures, fence, _now),
         )
         return Reconciler(
-            observe=Observer(client, self._informers.caches, engines, failures, Progress(http), plugin_objects).observe,
+            observe=Observer(client, self._informers.caches, engines, failures, Progress(http), engine_objects).observe,
             plan=plan,
             act=self._around(actor),
             write_status=self._around(StatusWriter(writing)),

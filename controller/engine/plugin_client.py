@@ -36,10 +36,11 @@ class PluginState:
 
 @dataclass(frozen=True)
 class Alias:
-    """What the plugin gets for a model name; the last three are labels of metrics and headers of answers."""
+    """What the plugin is told about a model name. No target: it is the server's own name. The last three are labels of
+    metrics and headers of answers."""
 
-    target: str
-    path: str
+    target: str | None
+    path: str | None
     release: str
     version: str
     backend: str

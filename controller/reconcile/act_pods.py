@@ -6,11 +6,9 @@ other releases on the same base fill the same slots. Must not know: when any of 
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from weakref import WeakValueDictionary
@@ -33,8 +31,8 @@ from controller.engine.plugin_client import Alias
 from controller.errors import AdapterReleaseError, Conflict, LeadershipLost, NotFound, PermanentError, TransientError
 from controller.reconcile.engines import Engine, Engines, Plugin
 from controller.reconcile.failures import LoadFailures
+from controller.reconcile.objects.engine import MEMORY_PREFIX, memory
 from controller.reconcile.pods import (
-    ENGINE_ANNOTATION_PREFIX,
     UNROUTED_ANNOTATION_PREFIX,
     container_status,
     parse_time,
@@ -125,7 +123,7 @@ class PodActions:
             "uid": pod.uid,
             "resourceVersion": live["metadata"]["resourceVersion"],
             "labels": {snapshot.loaded_label: action.label} if snapshot.loaded_label in labels else {},
-            "annotations": {ENGINE_ANNOTATION_PREFIX + snapshot.name: memory_of(snapshot.model_name, alias)},
+            "annotations": memory(snapshot.name, snapshot.model_name, alias),
         }
         with suppress(Conflict):
             self._client.merge_patch(PODS.path(turn.key.namespace, pod.name), {"metadata": patch})
@@ -135,7 +133,7 @@ class PodActions:
         if self._is_routed(self._live(turn, pod), turn.snapshot):
             raise StillRouted(f"pod {pod.name} may still get requests: {turn.snapshot.model_name} stays known there")
         self._fence.check(turn)
-        forgotten = {"uid": pod.uid, "annotations": {ENGINE_ANNOTATION_PREFIX + turn.snapshot.name: None}}
+        forgotten = {"uid": pod.uid, "annotations": {MEMORY_PREFIX + turn.snapshot.name: None}}
         self._client.merge_patch(PODS.path(turn.key.namespace, pod.name), {"metadata": forgotten})
         self._plugin(turn, pod).clear_alias(turn.snapshot.model_name)
 
@@ -151,10 +149,10 @@ class PodActions:
         with self._remembering(turn, pod, action.digest):
             _expect(engine, action.engine_name, action.path)
             engine.probe(action.engine_name)
-        remembers = {}
+        remembers: dict[str, str] = {}
         if pod.plugin is not None:
             alias = _alias(turn, action.digest, action.path, action.version)
-            remembers = {ENGINE_ANNOTATION_PREFIX + turn.snapshot.name: memory_of(turn.snapshot.model_name, alias)}
+            remembers = memory(turn.snapshot.name, turn.snapshot.model_name, alias)
         self._label(turn, pod, live, action.label, remembers)
 
     def remove_label(self, action: RemoveLabel, turn: Turn) -> None:
@@ -276,11 +274,6 @@ class PodActions:
 def _alias(turn: Turn, digest: str, path: str, version: str) -> Alias:
     """What the plugin on a base pod is told about that version."""
     return Alias(turn.snapshot.engine_name(digest), path, str(turn.key), version, "adapter")
-
-
-def memory_of(model_name: str, alias: Alias) -> str:
-    """The annotation from which the plugin restores."""
-    return json.dumps({"name": model_name, **asdict(alias)}, sort_keys=True, separators=(",", ":"))
 
 
 def _expect(engine: Engine, name: str, path: str) -> None:

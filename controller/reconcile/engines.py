@@ -18,13 +18,12 @@ from controller.engine.server import Server
 from controller.engine.vllm import Model, Timeouts, VllmClient
 from controller.errors import AdapterReleaseError, PermanentError
 from controller.reconcile.base import plain_api_key
+from controller.reconcile.objects.engine import ENGINE_NAME
 from controller.runtime import logs
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import Resource
 
 SECRETS = Resource("", "v1", "secrets", "Secret")
-# Name of the plugin's ConfigMap and of the Secret with its token, in each namespace that has it.
-PLUGIN_OBJECTS = "adapterrelease-engine"
 _KEPT = 60.0  # seconds
 
 T = TypeVar("T")
@@ -81,7 +80,7 @@ class Secrets:
     def plugin_tokens(self, namespace: str) -> list[str]:
         """The tokens of the engine plugin, the newest first; none where the Secret cannot be read."""
         try:
-            found = self._values(namespace, PLUGIN_OBJECTS)
+            found = self._values(namespace, ENGINE_NAME)
         except AdapterReleaseError:
             return []
         return [found[key] for key in ("token", "previous-token") if found.get(key)]

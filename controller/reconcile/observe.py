@@ -15,6 +15,7 @@ from controller.api.status import BackendKind, Counters, Step
 from controller.api.v1alpha1 import RELEASE_LABEL, AdapterRelease
 from controller.domain.snapshot import BaseFacts, JobFacts, MergedFacts, PodFacts, Problem, RouteFacts, Snapshot
 from controller.errors import AdapterReleaseError, NotFound
+from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.base import base_facts
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
 from controller.reconcile.engines import ApiKeyNotReadable, Engine, Engines
@@ -27,7 +28,7 @@ from controller.reconcile.objects.metadata import (
     is_ours,
     preview_service_name,
 )
-from controller.reconcile.plugins import PluginObjects, plugin_facts
+from controller.reconcile.plugins import plugin_facts
 from controller.reconcile.pods import is_running, living, pod_facts
 from controller.reconcile.route import Answer, address_of, ask_route, route_facts
 from controller.runtime.client import KubeClient
@@ -56,14 +57,14 @@ class Observer:
         engines: Engines,
         failures: LoadFailures,
         progress: Progress,
-        plugin_objects: PluginObjects,
+        engine_objects: EngineObjects,
     ) -> None:
         self._client = client
         self._caches = caches
         self._engines = engines
         self._failures = failures
         self._progress = progress
-        self._plugin_objects = plugin_objects
+        self._engine_objects = engine_objects
 
     def observe(self, key: Key) -> Snapshot | None:
         """None: there is no such release."""
@@ -81,8 +82,8 @@ class Observer:
             route=self._route(release, api_key),
             rivals=self._rivals(release),
             services_taken=self._services_taken(release),
-            plugin_version=self._plugin_objects.version,
-            lacks_plugin_objects=has_plugin and not self._plugin_objects.are_there(key.namespace),
+            plugin_version=self._engine_objects.version,
+            lacks_plugin_objects=has_plugin and not self._engine_objects.are_there(key.namespace),
         )
 
     def _base(self, release: AdapterRelease) -> tuple[BaseFacts | None, str | None]:

@@ -13,8 +13,6 @@ from controller.job.summary import Failure, parse_summary
 Json = Mapping[str, Any]
 
 UNROUTED_ANNOTATION_PREFIX = "unrouted.adapterrelease.dev/"
-# What the engine plugin loads again after a restart of the container.
-ENGINE_ANNOTATION_PREFIX = "engine.adapterrelease.dev/"
 _FINISHED = ("Succeeded", "Failed")
 
 

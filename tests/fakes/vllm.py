@@ -210,6 +210,11 @@ class FakeVllm:
             def do_POST(self) -> None:
                 self._respond(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
+            do_PUT = do_POST
+
+            def do_DELETE(self) -> None:
+                self._respond(None)
+
             def _respond(self, body: Any) -> None:
                 fake.requests.append((self.path, body))
                 code, answer = self._outcome(body)

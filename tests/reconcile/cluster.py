@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,7 @@ from controller.domain.snapshot import Snapshot
 from controller.engine.server import new_http
 from controller.engine.vllm import Timeouts
 from controller.reconcile.act import Actor
+from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.act_pods import PodActions
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
@@ -28,7 +29,6 @@ from controller.reconcile.engines import Engine, Engines, Secrets
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.jobs import JOB_NAME_LABEL, Progress
 from controller.reconcile.observe import Observer
-from controller.reconcile.plugins import PluginObjects
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.status import StatusWriter
 from controller.reconcile.turn import Fence, Turn
@@ -87,13 +87,13 @@ class FakeEngines(Engines):
         super().__init__(*args)
         self._cluster = cluster
 
-    def at(self, host: str, port: int, api_key: str | None) -> Engine:
+    def at(self, host: str, port: int, api_key: str | None, tokens: Sequence[str] = ()) -> Engine:
         for service in self._cluster.listers.services.list():
             if service["spec"].get("clusterIP") == host:
                 behind = self._cluster.ready_pods(service["spec"]["selector"])
                 target = behind[0]["status"]["podIP"] if behind else "127.255.0.1"
-                return super().at(target, self._cluster.port, api_key)
-        return super().at(host, port, api_key)
+                return super().at(target, self._cluster.port, api_key, tokens)
+        return super().at(host, port, api_key, tokens)
 
 
 class Cluster:
@@ -123,15 +123,15 @@ class Cluster:
         }
         self.listers = Caches(**{name: LiveLister(api, r) for name, r in resources.items()})
         self.failures = LoadFailures()
-        self.plugin_objects = PluginObjects("p1")
+        self.engine_objects = EngineObjects(self.client, PLUGIN)
         http = stack.enter_context(new_http())
         executor = stack.enter_context(ThreadPoolExecutor(4))
         timeouts = Timeouts(ask=engine_timeout, load=engine_timeout, probe=engine_timeout)
         engines = FakeEngines(self, http, Secrets(self.client), executor, timeouts)
-        self.observer = Observer(self.client, self.listers, engines, self.failures, Progress(http), self.plugin_objects)
+        self.observer = Observer(self.client, self.listers, engines, self.failures, Progress(http), self.engine_objects)
         fence = Fence(self.client, lambda: self.leading)
         self.actor = Actor(
-            ObjectActions(self.client, fence, "adapterrelease/job:dev", plugin=PLUGIN),
+            ObjectActions(self.client, fence, "adapterrelease/job:dev", engine_objects=self.engine_objects),
             PodActions(self.client, engines, self.failures, fence, lambda: self.now),
         )
         self.reconciler = Reconciler(
@@ -194,7 +194,9 @@ class Cluster:
         made = deployment(container(**({"args": args} | fields)), replicas=pods)
         self.api.create(DEPLOYMENTS.path(NAMESPACE), made)
         for _ in range(pods):
-            self.add_pod({"app": "tiny-llama"}, max_cpu_loras=8, plugin=FakePlugin(version="p1") if plugin else None)
+            self.add_pod(
+                {"app": "tiny-llama"}, max_cpu_loras=8, plugin=FakePlugin(version=PLUGIN.version) if plugin else None
+            )
 
     def change_base(self, **fields: Any) -> None:
         """Edit its vLLM container; its pods stay as they are."""

@@ -13,6 +13,7 @@ import pytest
 
 from controller.api.status import AdapterReleaseStatus, AdapterStatus, ArtifactStatus, HistoryEntry
 from controller.domain.actions import EnsureMerged
+from controller.engine.plugin.version import plugin_version
 from controller.errors import Conflict
 from controller.reconcile.act_engine import EngineNameTaken, EngineObjects
 from controller.reconcile.engines import SECRETS
@@ -21,7 +22,6 @@ from controller.reconcile.objects.engine import (
     Plugin,
     plugin_in,
     plugin_map,
-    plugin_version,
     token_secret,
     with_plugin,
 )

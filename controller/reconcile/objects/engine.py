@@ -7,18 +7,20 @@ One volume holds its files, the controller's token and the pod's own annotations
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import controller.engine
 from controller.api.v1alpha1 import GROUP
+from controller.engine.plugin.version import plugin_version
+from controller.engine.plugin_client import Alias
 from controller.reconcile.arguments import Arguments, arguments_of, with_arguments
+from controller.reconcile.base import PLUGIN_MIDDLEWARE
 from controller.reconcile.objects.metadata import MANAGED_BY_LABEL, MANAGER
 
 Json = dict[str, Any]
@@ -26,14 +28,14 @@ Json = dict[str, Any]
 ENGINE_NAME = "adapterrelease-engine"  # of the ConfigMap, the Secret and the volume
 TOKEN_KEY = "token"  # noqa: S105 - the name of a file
 PLUGIN_VERSION_LABEL = f"{GROUP}/plugin-version"
-DECLARED_PREFIX = f"engine.{GROUP}/"
+# Annotation of a pod, from which the plugin restores what it knew before its container restarted.
+MEMORY_PREFIX = f"engine.{GROUP}/"
 PLUGIN_DIRECTORY = Path(controller.engine.__file__).parent / "plugin"
 
 _IMPORTED_FROM = "/opt/adapterrelease"
-_PACKAGE = "adapterrelease_engine"
-_FLAG, _MIDDLEWARE = "--middleware", f"{_PACKAGE}.Middleware"
+_PACKAGE = PLUGIN_MIDDLEWARE.partition(".")[0]
+_FLAG, _MIDDLEWARE = "--middleware", PLUGIN_MIDDLEWARE
 _SET_IN_SCRIPT = re.compile(r"\bPYTHONPATH=(\S*)")
-_VERSION_LENGTH = 12
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,6 @@ def plugin_in(directory: Path = PLUGIN_DIRECTORY) -> Plugin:
     return Plugin(files, plugin_version(directory))
 
 
-def plugin_version(directory: Path) -> str:
-    """Of its source files, names and contents, in the order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:_VERSION_LENGTH]
-
-
 def plugin_map(namespace: str, plugin: Plugin) -> Json:
     """The ConfigMap with the plugin's files. All pods of the namespace share it, so that no release owns it."""
     meta = _metadata(namespace, {PLUGIN_VERSION_LABEL: plugin.version})
@@ -78,10 +72,10 @@ def token_secret(namespace: str, token: str) -> Json:
     }
 
 
-def declared(key: str, name: str, release: str, version: str, backend: str) -> dict[str, str]:
-    """The annotation of a pod that serves `name` under its own name: what its metrics and answers say of it."""
-    says = {"name": name, "target": None, "path": None, "release": release, "version": version, "backend": backend}
-    return {DECLARED_PREFIX + key: json.dumps(says)}
+def memory(release: str, model_name: str, alias: Alias) -> dict[str, str]:
+    """The annotation that a pod keeps of what its plugin was told about a release; `release` is its bare name."""
+    says = {"name": model_name, **asdict(alias)}
+    return {MEMORY_PREFIX + release: json.dumps(says, sort_keys=True, separators=(",", ":"))}
 
 
 def with_plugin(pod_spec: Mapping[str, Any], container: str) -> Json:
