@@ -85,11 +85,6 @@ class Secrets:
             return []
         return [found[key] for key in ("token", "previous-token") if found.get(key)]
 
-    def forget(self, namespace: str, name: str) -> None:
-        """It was written a moment ago."""
-        with self._lock:
-            self._known.pop((namespace, name), None)
-
     def _values(self, namespace: str, name: str) -> Mapping[str, str]:
         place = (namespace, name)
         with self._lock:

@@ -108,9 +108,11 @@ class FakeVllm:
                 self._answered[path, f"{code // 100}xx"] += 1
         return code, answer
 
-    def behind_the_plugin(
-        self, plugin: FakePlugin, method: str, path: str, body: Any, headers: Mapping[str, str]
-    ) -> tuple[int, Any]:
+    def behind_the_plugin(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
+        """As `answer`, where there is none."""
+        plugin = self.plugin
+        if plugin is None:
+            return self.answer(method, path, body)
         if refusal := plugin.refusal(path, headers):
             return refusal
         if own := plugin.answer(method, path, body, self.listed):
@@ -210,7 +212,8 @@ class FakeVllm:
             def do_POST(self) -> None:
                 self._respond(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
-            do_PUT = do_POST
+            def do_PUT(self) -> None:
+                self.do_POST()
 
             def do_DELETE(self) -> None:
                 self._respond(None)
@@ -236,9 +239,7 @@ class FakeVllm:
                 given = self.headers.get("Authorization")
                 if fake.api_key and self.path.startswith("/v1") and given != f"Bearer {fake.api_key}":
                     return 401, {"error": "Unauthorized"}
-                if fake.plugin is not None:
-                    return fake.behind_the_plugin(fake.plugin, self.command, self.path, body, self.headers)
-                return fake.answer(self.command, self.path, body)
+                return fake.behind_the_plugin(self.command, self.path, body, self.headers)
 
             def log_message(self, *_: Any) -> None:
                 pass

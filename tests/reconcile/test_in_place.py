@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -80,6 +80,20 @@ def memory(world: Cluster, pod: str = "pod-0") -> dict[str, Any]:
     return found
 
 
+class InTheWay(FakePlugin):
+    """While the alias flips, somebody else writes to the pod."""
+
+    def __init__(self, world: Cluster, known: FakePlugin) -> None:
+        super().__init__(version=known.version)
+        self.models, self._world = known.models, world
+
+    def answer(self, method: str, path: str, body: Any, listed: Mapping[str, str]) -> tuple[int, Any] | None:
+        if method == "PUT":
+            patch = {"metadata": {"annotations": {"somebody": "else"}}}
+            self._world.api.patch(PODS.path(NAMESPACE, "pod-0"), patch)
+        return super().answer(method, path, body, listed)
+
+
 def test_the_first_load_ends_with_an_alias_two_labels_and_a_memory(world: Cluster) -> None:
     serve(world)
     assert world.engines["pod-0"].listed == {OLD: adapter_path(D1)}
@@ -121,14 +135,10 @@ def test_a_restart_without_the_controller_brings_back_what_served(world: Cluster
 def test_a_flip_that_was_not_written_down_is_written_with_the_next_probe(world: Cluster) -> None:
     serve(world)
     world.engines["pod-0"].listed[NEW] = adapter_path(D2)
-    turn = world.turn()
-    live, world.actor._methods[FlipAlias].__self__._live = turn, lambda *_: stale  # type: ignore[attr-defined]
-    stale = json.loads(json.dumps(world.get(PODS, "pod-0")))
-    stale["metadata"]["resourceVersion"] = "1"
-    world.actor(FLIP, live)
+    world.engines["pod-0"].plugin = InTheWay(world, plugin(world))
+    world.actor(FLIP, world.turn())
     assert plugin(world).engine_name("support-bot") == NEW
     assert memory(world)["target"] == OLD
-    del world.actor._methods[FlipAlias].__self__._live  # type: ignore[attr-defined]
     world.actor(ProbeAndLabel("why", "pod-0", "support-bot", D2, adapter_path(D2), "22222222", "v2"), world.turn())
     assert memory(world)["target"] == NEW
     assert meta(world)["labels"][LOADED] == "22222222"
