@@ -27,10 +27,12 @@ def tell_routing(d: Draft) -> None:
 
 
 def _tell(d: Draft, pod: PodFacts, routed: bool, had_clients: bool) -> None:
-    """A candidate that never had clients is left alone: its connections may be kept."""
-    if not pod.usable or pod.plugin is None or not pod.plugin.is_declared or pod.plugin.is_routed is routed:
+    """A candidate that never had clients is left alone: its connections may be kept. A pod that ends is told at once:
+    after SIGTERM vLLM answers new requests with 500."""
+    routed = routed and not pod.deleting
+    if pod.plugin is None or not pod.plugin.is_declared or pod.plugin.is_routed is routed:
         return
-    if routed or had_clients:
+    if routed or had_clients or pod.deleting:
         where = "to" if routed else "away from"
         d.do(TellRouted(f"the route points {where} pod {pod.name}", pod.name, routed))
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from controller.api.status import BackendKind, Counters, Step
 from controller.api.v1alpha1 import RELEASE_LABEL, AdapterRelease
 from controller.domain.snapshot import BaseFacts, JobFacts, MergedFacts, PodFacts, Problem, RouteFacts, Snapshot
-from controller.errors import AdapterReleaseError, NotFound
+from controller.errors import NotFound
 from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.base import base_facts
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
-from controller.reconcile.engines import ApiKeyNotReadable, Engine, Engines
+from controller.reconcile.engines import ApiKeyNotReadable, Engines
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.jobs import JOB_NAME_LABEL, Progress, has_begun, is_active, job_facts
 from controller.reconcile.merged import merged_facts, sum_counters
@@ -28,9 +27,9 @@ from controller.reconcile.objects.metadata import (
     is_ours,
     preview_service_name,
 )
-from controller.reconcile.plugins import plugin_facts
 from controller.reconcile.pods import is_running, living, pod_facts
 from controller.reconcile.route import Answer, address_of, ask_route, route_facts
+from controller.reconcile.servers import Servers
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import CONFIGMAPS, Key
 
@@ -105,21 +104,7 @@ class Observer:
             return ()
         found = living(self._caches.pods.list(key.namespace, base.selector))
         pods = [self._remember(key, pod_facts(p, base.container, key.name)) for p in found]
-        tokens = self._engines.tokens_of(key.namespace, base)
-        name = release.model_name
-        questions = [
-            partial(self._ask, p, base, api_key, tokens, name) if p.usable else partial(_as_it_is, p) for p in pods
-        ]
-        return tuple(p or known for p, known in zip(self._engines.of_all(questions), pods, strict=True))
-
-    def _ask(self, pod: PodFacts, base: BaseFacts, api_key: str | None, tokens: list[str], name: str) -> PodFacts:
-        """With what the server and its plugin say: both, or neither."""
-        try:
-            adapters = _adapters(self._engines.at(pod.ip, base.port, api_key, tokens))
-            state = self._engines.plugin_at(pod.ip, base.port, tokens).state() if base.has_plugin else None
-        except AdapterReleaseError as error:
-            return replace(pod, ask_problem=error.message)
-        return replace(pod, adapters=adapters, plugin=plugin_facts(state, name) if state is not None else None)
+        return Servers(self._engines, base, key.namespace, release.model_name, api_key).with_adapters(pods)
 
     def _remember(self, key: Key, pod: PodFacts) -> PodFacts:
         return replace(pod, load_failure=self._failures.last(key, pod.uid, pod.container_id))
@@ -150,30 +135,17 @@ class Observer:
         for deployment in self._merged_deployments(release):
             server = base_facts(deployment)
             pods = living(self._caches.pods.list(namespace, deployment["spec"]["selector"]["matchLabels"]))
-            known = self._with_plugins(
-                [pod_facts(p, server.container, release.metadata.name) for p in pods], server, release
-            )
+            api_key = self._key_of(namespace, server)
+            asked = Servers(self._engines, server, namespace, release.model_name, api_key)
+            known = asked.with_clients([pod_facts(p, server.container, release.metadata.name) for p in pods])
             counters = None
             if _artifact_of(deployment) == watched:
                 running = [
                     k for p, k in zip(pods, known, strict=True) if is_running(p, server.container) and not k.deleting
                 ]
-                counters = self._counters(running, server.port, self._key_of(namespace, server))
+                counters = self._counters(running, server.port, api_key)
             facts.append(merged_facts(deployment, server, pods, known, counters))
         return tuple(facts)
-
-    def _with_plugins(self, pods: list[PodFacts], server: BaseFacts, release: AdapterRelease) -> list[PodFacts]:
-        """Of a server whose plugin does not answer nothing is known of clients."""
-        if not server.has_plugin:
-            return pods
-        tokens = self._engines.tokens_of(release.metadata.namespace, server)
-        plugins = [self._engines.plugin_at(p.ip, server.port, tokens) for p in pods if p.usable]
-        states = iter(self._engines.of_all([p.state for p in plugins]))
-        known = [next(states) if p.usable else None for p in pods]
-        return [
-            replace(p, plugin=plugin_facts(state, release.model_name)) if state is not None else p
-            for p, state in zip(pods, known, strict=True)
-        ]
 
     def _merged_deployments(self, release: AdapterRelease) -> list[Json]:
         found = self._caches.deployments.list(release.metadata.namespace, {RELEASE_LABEL: release.metadata.name})
@@ -228,15 +200,6 @@ class Observer:
         names = (release.metadata.name, adapter_service_name(release), preview_service_name(release))
         found = [(n, self._caches.services.get(release.metadata.namespace, n)) for n in names]
         return tuple(n for n, service in found if service is not None and not is_ours(service, release))
-
-
-def _as_it_is(pod: PodFacts) -> PodFacts:
-    return pod
-
-
-def _adapters(engine: Engine) -> dict[str, str]:
-    """Name -> root of the adapters; the base itself has no parent."""
-    return {name: model.root for name, model in engine.models().items() if model.parent is not None}
 
 
 def _artifact_of(deployment: Json) -> str:

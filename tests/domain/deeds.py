@@ -267,7 +267,7 @@ def _flip_alias(world: World, action: act.FlipAlias, seen: Snapshot) -> None:
         return  # the plugin: 409
     if pod.routed and ROUTED in (world.selector or {}) and not _is_decided(seen, action.digest):
         raise Broken("1: clients get a version that was not decided on")
-    pod.alias, pod.told_away_at = action.engine_name, None
+    pod.alias = action.engine_name
     if pod.loses_writes:
         return
     pod.remembered = (action.engine_name, action.path)
@@ -290,11 +290,11 @@ def _clear_alias(world: World, action: act.ClearAlias, seen: Snapshot) -> None:
         raise Broken("4: the alias was taken away before the delay was over")
     if _left_just_now(pod.unrouted_at, world):
         return
-    pod.alias, pod.remembered = None, None
+    pod.alias, pod.remembered, pod.told_away_at = None, None, None
 
 
 def _tell_routed(world: World, action: act.TellRouted, seen: Snapshot) -> None:
-    servers: list[BasePod | Merged] = [p for p in world.pods.values() if p.name == action.pod and p.up and not p.mute]
+    servers: list[BasePod | Merged] = [p for p in world.pods.values() if p.name == action.pod and not p.mute]
     servers += [m for m in world.merged.values() if f"merged-{m.uid}" == action.pod and m.available]
     for server in servers:
         if not action.routed and server.told_away_at is not None:

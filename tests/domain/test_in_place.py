@@ -277,3 +277,11 @@ def test_a_release_whose_time_to_go_is_over_leaves_nothing_on_a_server_that_come
     assert not world.finalizer
     assert world.pods["pod-0"].adapters == {}
     assert world.pods["pod-0"].remembered is None
+
+
+def test_a_pod_that_ends_is_told_at_once() -> None:
+    world = serving_v1(2, plugin=True)
+    world.pods["pod-0"].deleting, world.pods["pod-0"].ready = True, False
+    settle(world, 2)
+    assert world.pods["pod-0"].told_away_at is not None
+    assert world.pods["pod-1"].told_away_at is None

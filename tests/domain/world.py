@@ -304,7 +304,7 @@ class World:
             unrouted_at=p.unrouted_at,
             adapters=p.listed if p.up and not p.mute else None,
             load_failure=p.failure,
-            plugin=self._plugin_facts(p) if p.plugin and p.up and not p.mute else None,
+            plugin=self._plugin_facts(p) if p.plugin and (p.up or p.deleting) and not p.mute else None,
         )
 
     def _plugin_facts(self, p: BasePod) -> PluginFacts:

@@ -60,7 +60,8 @@ class FakePlugin:
             return 409, {
                 "error": {"message": f"{target} was loaded from {listed.get(target)}, not from {body['path']}"}
             }
-        self.models[name] = {**body, "routed": True}
+        before = self.models.get(name, {"routed": True})
+        self.models[name] = {**body, "routed": before["routed"]}
         return 200, self._described(name)
 
     def _put_routed(self, name: str, body: Any) -> tuple[int, Any]:
