@@ -349,6 +349,11 @@ class Rollout(ApiModel):
     scale_down_delay: Duration = Field(
         "60s", description="How long a merged Deployment that lost its traffic stays up."
     )
+    drain_timeout: Deadline = Field(
+        "60s",
+        description="How long a request may go on in a merged pod that is being stopped: streams of that length end. "
+        "preStop, --shutdown-timeout and terminationGracePeriodSeconds of new merged pods are computed from it.",
+    )
     rollback_window: Duration = Field("24h", description="How long the adapter stays loaded behind the merged model.")
     revision_history_limit: int = Field(3, ge=1, le=20, description="Entries kept in status.history.")
 

@@ -11,31 +11,23 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-from controller.errors import AlreadyExists, NotFound, PermanentError
+from controller.errors import AlreadyExists, NotFound
 from controller.reconcile.engines import SECRETS
 from controller.reconcile.objects.engine import (
     ENGINE_NAME,
-    PLUGIN_VERSION_LABEL,
     Plugin,
+    map_change,
     plugin_in,
     plugin_map,
     token_secret,
 )
-from controller.reconcile.objects.metadata import MANAGED_BY_LABEL, MANAGER
 from controller.runtime import logs
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import CONFIGMAPS
 
-Json = dict[str, Any]
-
 _TOKEN_BYTES = 32
 _LOOKED_AT = 300.0  # seconds
-
-
-class EngineNameTaken(PermanentError):  # noqa: N818 - named for what is wrong, as in controller/errors.py
-    default_reason = "NameInUse"
 
 
 class EngineObjects:
@@ -79,28 +71,12 @@ class EngineObjects:
                 self._client.create(SECRETS.path(namespace), token_secret(namespace, token))
 
     def _ensure_files(self, namespace: str) -> None:
-        wanted = plugin_map(namespace, self._plugin)
+        wanted, path = plugin_map(namespace, self._plugin), CONFIGMAPS.path(namespace, ENGINE_NAME)
         try:
-            known = self._client.get(CONFIGMAPS.path(namespace, ENGINE_NAME))
+            known = self._client.get(path)
         except NotFound:
             with suppress(AlreadyExists):
                 self._client.create(CONFIGMAPS.path(namespace), wanted)
             return
-        labels = known["metadata"].get("labels") or {}
-        if labels.get(MANAGED_BY_LABEL) == MANAGER:
-            self._update(known, wanted)
-        elif PLUGIN_VERSION_LABEL not in labels:  # else somebody keeps the plugin there by other means
-            raise EngineNameTaken(
-                f"ConfigMap {ENGINE_NAME} in namespace {namespace} is not the engine plugin: rename it or remove it"
-            )
-
-    def _update(self, known: Json, wanted: Json) -> None:
-        files, label = known.get("data") or {}, wanted["metadata"]["labels"][PLUGIN_VERSION_LABEL]
-        if files == wanted["data"] and known["metadata"]["labels"].get(PLUGIN_VERSION_LABEL) == label:
-            return
-        version = {name: known["metadata"][name] for name in ("uid", "resourceVersion")}
-        meta = {**version, "labels": {PLUGIN_VERSION_LABEL: label}}
-        data = {**dict.fromkeys(files), **wanted["data"]}
-        self._client.merge_patch(
-            CONFIGMAPS.path(known["metadata"]["namespace"], ENGINE_NAME), {"metadata": meta, "data": data}
-        )
+        if change := map_change(known, wanted):
+            self._client.merge_patch(path, change)

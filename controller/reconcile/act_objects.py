@@ -5,10 +5,11 @@ Each can be repeated, and none takes over an object that is somebody else's. Mus
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Any
 
-from controller.api.status import BackendKind
+from controller.api.status import Backend, BackendKind
 from controller.api.v1alpha1 import ARTIFACT_LABEL, FINALIZER, RELEASE_LABEL
 from controller.domain.actions import (
     AddFinalizer,
@@ -22,11 +23,20 @@ from controller.domain.actions import (
 )
 from controller.domain.backends import artifact_backend
 from controller.domain.snapshot import JobKind, artifact_label
-from controller.errors import AlreadyExists, Conflict, NotFound, PermanentError, TransientError
+from controller.errors import (
+    AdapterReleaseError,
+    AlreadyExists,
+    Conflict,
+    LeadershipLost,
+    NotFound,
+    PermanentError,
+    TransientError,
+)
 from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.act_pods import StillRouted
 from controller.reconcile.caches import RELEASES
 from controller.reconcile.jobs import JOB_NAME_LABEL, is_active, job_facts
+from controller.reconcile.objects.budget import BUDGETS, budget
 from controller.reconcile.objects.jobs import contract_map, job, owned_by_job
 from controller.reconcile.objects.merged import merged_deployment
 from controller.reconcile.objects.metadata import is_made_for, is_ours
@@ -38,6 +48,8 @@ from controller.runtime.client import KubeClient
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES, Resource
 
 Json = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 class ServiceNameTaken(PermanentError):  # noqa: N818 - the reason that users read
@@ -111,7 +123,8 @@ class ObjectActions:
         port = turn.port_of(artifact_backend(action.artifact_id))
         self._point(turn, preview_service(turn.snapshot, action.artifact_id, port))
         wanted = merged_deployment(turn.snapshot, turn.base, action.artifact_id, action.path, self._verification)
-        self._create(turn, DEPLOYMENTS, wanted)
+        made = self._create(turn, DEPLOYMENTS, wanted)
+        self._create(turn, BUDGETS, budget(made))
 
     def delete_merged(self, action: DeleteMerged, turn: Turn) -> None:
         self._fence.check(turn)
@@ -125,11 +138,28 @@ class ObjectActions:
 
     def switch_route(self, action: SwitchRoute, turn: Turn) -> None:
         wanted = route(turn.snapshot, action.backend, turn.port_of(action.backend))
+        self._limit_evictions(action.backend, turn)
         self._fence.check(turn)
         if not self._has_ready_pod(turn, wanted["spec"]["selector"]):
             what = "base pod with the adapter" if action.backend.kind is BackendKind.ADAPTER else "merged pod"
             raise TargetNotReady(f"no {what} is ready: the route stays where it is")
         self._point(turn, wanted)
+
+    def _limit_evictions(self, backend: Backend, turn: Turn) -> None:
+        """Its maker may have died before it made the budget. What has no budget can serve all the same."""
+        merged = turn.snapshot.merged_for(backend.id) if backend.kind is BackendKind.ARTIFACT else None
+        if merged is None:
+            return
+        try:
+            with suppress(NotFound):
+                self._client.get(BUDGETS.path(turn.key.namespace, merged.name))
+                return
+            made = self._client.get(DEPLOYMENTS.path(turn.key.namespace, merged.name))
+            self._create(turn, BUDGETS, budget(made))
+        except LeadershipLost:
+            raise
+        except AdapterReleaseError as error:
+            log.warning("no PodDisruptionBudget for %s: %s", merged.name, error.message)
 
     def _point_at_what_is_compared(self, turn: Turn) -> None:
         """The Services that a validation asks. Nobody does it later: once its job is there, it has begun."""

@@ -13,12 +13,13 @@ import pytest
 
 from controller.api.status import AdapterReleaseStatus, AdapterStatus, ArtifactStatus, HistoryEntry
 from controller.domain.actions import EnsureMerged
-from controller.engine.plugin.version import plugin_version
+from controller.engine.plugin.restore import declarations
 from controller.errors import Conflict
-from controller.reconcile.act_engine import EngineNameTaken, EngineObjects
+from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.engines import SECRETS
 from controller.reconcile.objects.engine import (
     ENGINE_NAME,
+    EngineNameTaken,
     Plugin,
     plugin_in,
     plugin_map,
@@ -71,13 +72,19 @@ def test_the_version_is_that_of_names_and_contents(tmp_path: Path) -> None:
     (tmp_path / "__init__.py").write_bytes(b"one")
     (tmp_path / "notes.txt").write_bytes(b"not shipped")
     expected = hashlib.sha256(b"__init__.py\0one\0state.py\0two\0").hexdigest()[:12]
-    assert plugin_version(tmp_path) == expected
     assert plugin_in(tmp_path) == Plugin({"__init__.py": "one", "state.py": "two"}, expected)
 
 
 def test_an_installation_without_the_plugin_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="has no engine plugin: install the controller anew"):
         plugin_in(tmp_path)
+
+
+def test_what_is_shipped_is_the_whole_plugin_and_fits_into_a_config_map() -> None:
+    plugin = plugin_in()
+    assert "class Middleware" in plugin.files["middleware.py"]
+    assert "from .middleware import Middleware" in plugin.files["__init__.py"]
+    assert sum(len(text.encode()) for text in plugin.files.values()) < 500_000  # a ConfigMap takes 1 MiB
 
 
 # -- a pod spec that carries it
@@ -172,6 +179,15 @@ def test_a_merged_pod_says_whose_it_is_to_its_metrics() -> None:
         "version": "v1",
         "backend": "a" * 12,
     }
+
+
+def test_the_plugin_understands_it_as_the_kubelet_writes_it(tmp_path: Path) -> None:
+    notes = merged_of(seen(release().stable().spec(modelName="acme/support")))["spec"]["template"]["metadata"]
+    lines = [f"{key}={json.dumps(value)}\n" for key, value in sorted(notes["annotations"].items())]
+    (tmp_path / "annotations").write_text("".join(lines))
+    (found,) = declarations(tmp_path / "annotations")
+    assert (found.name, found.target, found.release) == ("acme/support", None, "llm/support-bot")
+    assert (found.version, found.backend) == ("v1", "a" * 12)
 
 
 def test_an_older_revision_says_the_version_that_it_was_made_of() -> None:

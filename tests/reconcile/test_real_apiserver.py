@@ -21,6 +21,7 @@ from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.base import base_facts
 from controller.reconcile.caches import RELEASES
+from controller.reconcile.objects.budget import BUDGETS
 from controller.reconcile.observe import read_release
 from controller.reconcile.pods import condition
 from controller.reconcile.status import StatusWriter
@@ -146,6 +147,15 @@ def test_a_job_and_its_pod_are_accepted_in_a_restricted_namespace(
             hostNetwork=True,
             initContainers=[{"name": "fetch", "image": "fetch:1"}],
             volumes=[STORE],
+            topologySpreadConstraints=[
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "kubernetes.io/hostname",
+                    "whenUnsatisfiable": "DoNotSchedule",
+                    "labelSelector": {"matchLabels": {"app": "tiny-llama"}},
+                    "matchLabelKeys": ["pod-template-hash"],
+                }
+            ],
         ),
     ],
 )
@@ -156,6 +166,8 @@ def test_a_merged_deployment_and_its_pod_are_accepted_in_a_restricted_namespace(
     actions_of(client).ensure_merged(EnsureMerged("why", A1, PATH), turn)
     found = client.get(DEPLOYMENTS.path(namespace, f"support-bot-merged-{'a' * 12}"))
     pod_from(client, namespace, found["spec"]["template"])
+    limits = client.get(BUDGETS.path(namespace, found["metadata"]["name"]))["spec"]
+    assert (limits["maxUnavailable"], limits["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
     assert client.get(SERVICES.path(namespace, "support-bot-preview"))["spec"]["clusterIP"]
 
 

@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import controller.engine
 from controller.api.v1alpha1 import GROUP
-from controller.engine.plugin.version import plugin_version
+from controller.engine.plugin import version
 from controller.engine.plugin_client import Alias
-from controller.reconcile.arguments import Arguments, arguments_of, with_arguments
+from controller.errors import PermanentError
+from controller.reconcile.arguments import Arguments, Place, arguments_of, with_arguments
 from controller.reconcile.base import PLUGIN_MIDDLEWARE
 from controller.reconcile.objects.metadata import MANAGED_BY_LABEL, MANAGER
 
@@ -30,12 +30,16 @@ TOKEN_KEY = "token"  # noqa: S105 - the name of a file
 PLUGIN_VERSION_LABEL = f"{GROUP}/plugin-version"
 # Annotation of a pod, from which the plugin restores what it knew before its container restarted.
 MEMORY_PREFIX = f"engine.{GROUP}/"
-PLUGIN_DIRECTORY = Path(controller.engine.__file__).parent / "plugin"
+PLUGIN_DIRECTORY = Path(version.__file__).parent
 
 _IMPORTED_FROM = "/opt/adapterrelease"
 _PACKAGE = PLUGIN_MIDDLEWARE.partition(".")[0]
 _FLAG, _MIDDLEWARE = "--middleware", PLUGIN_MIDDLEWARE
 _SET_IN_SCRIPT = re.compile(r"\bPYTHONPATH=(\S*)")
+
+
+class EngineNameTaken(PermanentError):  # noqa: N818 - named for what is wrong, as in controller/errors.py
+    default_reason = "NameInUse"
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,32 @@ def plugin_in(directory: Path = PLUGIN_DIRECTORY) -> Plugin:
     files = {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.glob("*.py"))}
     if "__init__.py" not in files:
         raise FileNotFoundError(f"{directory} has no engine plugin: install the controller anew")
-    return Plugin(files, plugin_version(directory))
+    return Plugin(files, version.plugin_version(directory))
 
 
 def plugin_map(namespace: str, plugin: Plugin) -> Json:
     """The ConfigMap with the plugin's files. All pods of the namespace share it, so that no release owns it."""
     meta = _metadata(namespace, {PLUGIN_VERSION_LABEL: plugin.version})
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": dict(plugin.files)}
+
+
+def map_change(known: Json, wanted: Json) -> Json:
+    """The merge patch that makes the ConfigMap as wanted; empty where nothing is to do, or where somebody keeps the
+    plugin there by other means. Raises EngineNameTaken for one that is no plugin."""
+    meta, files, label = known["metadata"], known.get("data") or {}, wanted["metadata"]["labels"][PLUGIN_VERSION_LABEL]
+    labels = meta.get("labels") or {}
+    if PLUGIN_VERSION_LABEL not in labels:
+        raise EngineNameTaken(
+            f"ConfigMap {ENGINE_NAME} in namespace {meta['namespace']} is not the engine plugin: rename it or remove it"
+        )
+    as_wanted = files == wanted["data"] and labels[PLUGIN_VERSION_LABEL] == label
+    if as_wanted or labels.get(MANAGED_BY_LABEL) != MANAGER:
+        return {}
+    observed = {name: meta[name] for name in ("uid", "resourceVersion")}
+    return {
+        "metadata": {**observed, "labels": {PLUGIN_VERSION_LABEL: label}},
+        "data": {**dict.fromkeys(files), **wanted["data"]},
+    }
 
 
 def token_secret(namespace: str, token: str) -> Json:
@@ -118,19 +141,24 @@ def _carrying(container: Mapping[str, Any]) -> Json:
         )
     _refuse_a_path_of_the_script(arguments, field)
     return {
-        **with_arguments(container, arguments.place, _written(arguments)),
+        **_started_with_it(container, arguments),
         "env": _env(container.get("env") or (), field),
         "volumeMounts": _with_named(container.get("volumeMounts") or (), mount()),
     }
 
 
-def _written(arguments: Arguments) -> list[str]:
-    """vLLM's own, with ours as the last middleware: that one is the outermost."""
-    middlewares = [o.values for o in arguments.options if o.flag == _FLAG]
-    if middlewares[-1:] == [(_MIDDLEWARE,)]:
-        return [text for option in arguments.options for text in option.written]
-    others = [o for o in arguments.options if (o.flag, o.values) != (_FLAG, (_MIDDLEWARE,))]
-    return [*(text for option in others for text in option.written), argument()]
+def _started_with_it(container: Mapping[str, Any], arguments: Arguments) -> Mapping[str, Any]:
+    """With ours as the last middleware: that one is the outermost. A script keeps its own lines."""
+    ours, place = (_FLAG, (_MIDDLEWARE,)), arguments.place
+    middlewares = [(o.flag, o.values) for o in arguments.options if o.flag == _FLAG]
+    if middlewares[-1:] == [ours]:
+        return container
+    if place.before is not None and ours not in middlewares:
+        script = [*(container.get("command") or ()), *(container.get("args") or ())][place.index]
+        written = script.removesuffix(place.behind)
+        return with_arguments(container, Place(place.index, written, place.behind), ["", argument()])
+    others = [text for o in arguments.options if (o.flag, o.values) != ours for text in o.written]
+    return with_arguments(container, place, [*others, argument()])
 
 
 def _refuse_a_path_of_the_script(arguments: Arguments, field: str) -> None:

@@ -19,6 +19,7 @@ from controller.reconcile.objects.metadata import (
     job_name,
     labels,
     metadata,
+    owned_by,
 )
 from controller.reconcile.objects.mounts import Volumes, hub_env, job_volumes
 from controller.reconcile.objects.pod_template import JOB_CONTAINER, merge_pod_template
@@ -53,14 +54,7 @@ def contract_map(kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts
 
 def owned_by_job(contract: Json, made: Json) -> Json:
     """The ConfigMap as it goes with the Job, as the API server has that."""
-    owner = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "name": made["metadata"]["name"],
-        "uid": made["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": False,
-    }
+    owner = owned_by("batch/v1", "Job", made)
     return {**contract, "metadata": {**contract["metadata"], "ownerReferences": [owner]}}
 
 

@@ -7,7 +7,6 @@ PodDisruptionBudgets take its pods for theirs.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from controller.api.types import parse_duration
@@ -22,19 +21,14 @@ from controller.reconcile.objects.metadata import (
     merged_name,
     metadata,
 )
+from controller.reconcile.objects.placement import Place, placed
 from controller.reconcile.objects.security import pod_security, without_host_access
-from controller.reconcile.objects.server import (
-    PRE_STOP_SLEEP,
-    SHUTDOWN_TIMEOUT,
-    merged_container,
-    needs_tmp,
-    other_container,
-)
+from controller.reconcile.objects.server import merged_container, needs_tmp, other_container
+from controller.reconcile.objects.stopping import stopping
 from controller.reconcile.objects.verify import ArtifactCheck, Verification, verify_container
 
 Json = dict[str, Any]
 
-_GRACE = PRE_STOP_SLEEP + SHUTDOWN_TIMEOUT + 15  # preStop + shutdown timeout + 10, and a little
 _FOREIGN_ANNOTATIONS = re.compile(r"(.+\.)?(kubectl\.kubernetes\.io|adapterrelease\.dev)/")
 
 
@@ -49,6 +43,8 @@ def merged_deployment(
     pod_labels = labels(release, "merged", **artifact_labels(artifact_id))
     if base.selector.items() <= pod_labels.items():
         raise ValueError(f"the selector of Deployment {base.name} matches the merged model's pods too: narrow it")
+    template_labels = (base.template.get("metadata") or {}).get("labels") or {}
+    place = Place(release.metadata.namespace, template_labels, pod_labels, own_selector(pod_labels))
     meta = metadata(release, merged_name(release, artifact_id), "merged", artifact_labels(artifact_id))
     return {
         "apiVersion": "apps/v1",
@@ -66,7 +62,7 @@ def merged_deployment(
             "selector": {"matchLabels": own_selector(pod_labels)},
             "template": {
                 "metadata": {"labels": pod_labels, "annotations": _annotations(snapshot, base, artifact_id)},
-                "spec": _pod_spec(snapshot, base, artifact_id, path, verification),
+                "spec": placed(_pod_spec(snapshot, base, artifact_id, path, verification), place),
             },
         },
     }
@@ -79,11 +75,12 @@ def own_selector(pod_labels: dict[str, str]) -> dict[str, str]:
 
 def _pod_spec(snapshot: Snapshot, base: BaseFacts, artifact_id: str, path: str, verification: Verification) -> Json:
     given = base.template["spec"]
+    stop = stopping(parse_duration(snapshot.release.spec.rollout.drain_timeout), given, base.container)
     containers = []
     volumes = [dict(v) for v in given.get("volumes") or ()]
     for container in given["containers"]:
         if container["name"] == base.container:
-            containers.append(merged_container(container, path, snapshot.model_name, base.port))
+            containers.append(merged_container(container, path, snapshot.model_name, base.port, stop))
             if needs_tmp(container):
                 volumes.append({"name": "merged-tmp", "emptyDir": {}})
         else:
@@ -94,7 +91,7 @@ def _pod_spec(snapshot: Snapshot, base: BaseFacts, artifact_id: str, path: str, 
         "containers": containers,
         "volumes": volumes,
         "securityContext": pod_security(base.template, base.container),
-        "terminationGracePeriodSeconds": _grace(given, base.container),
+        "terminationGracePeriodSeconds": stop.grace_period,
     }
     init = [other_container(c) for c in given.get("initContainers") or ()]
     if verification.check is not ArtifactCheck.NONE:  # the last: what mounts the store may be a sidecar of the base's
@@ -109,13 +106,6 @@ def _digest_of(snapshot: Snapshot, artifact_id: str) -> str | None:
     """Of the artifact's files, as the build told it. Of older revisions only the id is remembered."""
     known = snapshot.release.status.artifact
     return known.digest or None if known is not None and known.id == artifact_id else None
-
-
-def _grace(given: Mapping[str, Any], container: str) -> int:
-    """A preStop hook of the base's own may take all of the base's grace period; vLLM's draining comes on top."""
-    period = given.get("terminationGracePeriodSeconds") or 30
-    hooks = [c.get("lifecycle") or {} for c in given["containers"] if c["name"] == container]
-    return max(_GRACE, period + SHUTDOWN_TIMEOUT + 10 if any("preStop" in h for h in hooks) else period)
 
 
 def _annotations(snapshot: Snapshot, base: BaseFacts, artifact_id: str) -> dict[str, str]:

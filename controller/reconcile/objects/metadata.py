@@ -76,6 +76,18 @@ def owner_reference(release: AdapterRelease) -> Json:
     }
 
 
+def owned_by(api_version: str, kind: str, made: Mapping[str, Any]) -> Json:
+    """The reference to an owner, as the API server has that, of what goes with it."""
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "name": made["metadata"]["name"],
+        "uid": made["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
 def is_ours(obj: Mapping[str, Any], release: AdapterRelease) -> bool:
     """Made by this controller for this very release; one of the same name that was deleted does not count."""
     return is_made_for(obj, release.metadata.uid)

@@ -8,11 +8,9 @@ from typing import Any
 
 from controller.reconcile.arguments import Arguments, Option, arguments_of, env_of, quoted, with_arguments
 from controller.reconcile.objects.security import container_security
+from controller.reconcile.objects.stopping import Stopping
 
 Json = dict[str, Any]
-
-SHUTDOWN_TIMEOUT = 20  # seconds that vLLM lets running requests finish after SIGTERM
-PRE_STOP_SLEEP = 10  # seconds in which the pod leaves the Services before SIGTERM
 
 _LORA = re.compile(r"--(no-)?([\w-]+-)?loras?(-[\w-]+)?")
 _REPLACED = frozenset(
@@ -27,16 +25,16 @@ _OTHER_FORMATS = frozenset({"bitsandbytes", "dummy", "gguf", "mistral", "npcache
 _TMP = "/tmp"  # noqa: S108 - a path in the pod
 
 
-def merged_container(container: Mapping[str, Any], path: str, model_name: str, port: int) -> Json:
+def merged_container(container: Mapping[str, Any], path: str, model_name: str, port: int, stop: Stopping) -> Json:
     """`path` is the artifact's, `model_name` what clients send. Raises ValueError when it does not start vLLM."""
     arguments = arguments_of(container)
     if arguments is None:
         raise ValueError(f"container {container['name']} does not start vLLM")
-    made = with_arguments(container, arguments.place, _written(arguments, path, model_name))
+    made = with_arguments(container, arguments.place, _written(arguments, path, model_name, stop))
     return {
         **made,
         "env": _env(container),
-        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SLEEP}}, **(container.get("lifecycle") or {})},
+        "lifecycle": {**(container.get("lifecycle") or {}), "preStop": dict(stop.pre_stop)},
         "readinessProbe": container.get("readinessProbe") or _readiness(port),
         "resources": _resources(container),
         "securityContext": container_security(read_only_root=True),
@@ -55,7 +53,7 @@ def needs_tmp(container: Mapping[str, Any]) -> bool:
     return all(m["mountPath"].rstrip("/") != _TMP for m in container.get("volumeMounts") or ())
 
 
-def _written(arguments: Arguments, path: str, model_name: str) -> list[str]:
+def _written(arguments: Arguments, path: str, model_name: str, stop: Stopping) -> list[str]:
     """The arguments as written, in their order, but for the model and what does not fit a merged model."""
     place = arguments.place
     positional = not arguments.has("--model") and any(not o.flag for o in arguments.options)
@@ -65,7 +63,7 @@ def _written(arguments: Arguments, path: str, model_name: str) -> list[str]:
         *model,
         *kept,
         *("--served-model-name", quoted(place, model_name)),
-        *("--shutdown-timeout", str(SHUTDOWN_TIMEOUT)),
+        *("--shutdown-timeout", str(stop.shutdown_timeout)),
     ]
 
 
