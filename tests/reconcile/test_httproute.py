@@ -375,7 +375,7 @@ def test_who_has_read_an_older_version_writes_nothing(client: KubeClient, namesp
 
 @pytest.mark.apiserver
 def test_an_apply_of_weights_alone_would_take_the_rest_along(client: KubeClient, namespace: str) -> None:
-    """Why the weights are not applied: the list of rules is one field. A Gateway API where it is not lets us do less."""
+    """Why weights are not applied: the list of rules is one field. A Gateway API where it is not lets us do less."""
     apply_as_user(client, namespace)
     refs = [backend("bot", 90), backend("bot-preview", 10)]
     alone = {
