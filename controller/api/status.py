@@ -218,6 +218,7 @@ class CanaryStatus(Timed):
     """The weights of an HTTPRoute that are the controller's for now. Kept until they are given back."""
 
     http_route: str = Field(description="Name of the HTTPRoute.")
+    artifact: str = Field(description="Id of the artifact that is the candidate.")
     weight: int = Field(description="Percent that the candidate should get; 0: the HTTPRoute is given back.")
     since: datetime | None = Field(
         None, description="Since when the gateway was seen to have this weight; absent: not yet."

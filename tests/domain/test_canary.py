@@ -261,7 +261,7 @@ class World:
 
     def _begin(self, step: CanaryStep) -> None:
         limit = step_limit(Rollout(strategy="Canary"), self.spec, step)
-        memory = CanaryStatus(http_route="bot", weight=step.weight)
+        memory = CanaryStatus(http_route="bot", artifact=A1, weight=step.weight)
         self.rollout = RolloutStatus(canary=memory, deadline=self.now + limit)
 
     def _remember(self, **changes: Any) -> None:
