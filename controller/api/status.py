@@ -215,6 +215,17 @@ class Counters(ApiModel):
     latency_count: int = Field(0, description="Requests in that sum.")
 
 
+class CanaryStatus(Timed):
+    """The weights of an HTTPRoute that are the controller's for now. Kept until they are given back."""
+
+    http_route: str = Field(description="Name of the HTTPRoute.")
+    artifact: str = Field(description="Id of the artifact that is the candidate.")
+    weight: int = Field(description="Percent that the candidate should get; 0: the HTTPRoute is given back.")
+    since: datetime | None = Field(
+        None, description="Since when the gateway was seen to have this weight; absent: not yet."
+    )
+
+
 class RolloutStatus(Timed):
     """Where the release stands on its way."""
 
@@ -235,6 +246,9 @@ class RolloutStatus(Timed):
     measured: int = Field(0, description="Samples with data.")
     samples: list[Sample] = Field(default_factory=list, description="The last samples.", json_schema_extra=LIST_ATOMIC)
     progress: str = Field("", description="Progress of the running job, as in merge 40 %.")
+    canary: CanaryStatus | None = Field(
+        None, description="The canary's weights; absent: no HTTPRoute has anything of this release's doing."
+    )
     rejected: list[Rejected] = Field(
         default_factory=list,
         description="What is not tried again until the spec changes.",
