@@ -1,6 +1,6 @@
 """Runs with the Python of vLLM's environment: asks in blocks, as it is told on its input, with the openai client.
 
-A line in, {"url", "model", "concurrency", "requests"}, is a block; a line out, {"seconds", "tokens", "first": [...]}, says
+A line in says {"url", "model", "concurrency", "requests"} and is a block. A line out says {"seconds", "tokens", "first"}:
 how long it took, the tokens that came, and each request's seconds to its first token. A failure ends it.
 """
 
