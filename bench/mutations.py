@@ -62,7 +62,7 @@ MUTATIONS = [
     Mutation(
         1,
         "an update takes all pods out of the route at once",
-        "loading.py",
+        "pod_by_pod.py",
         "if taken < quota(len(able)) and len(proven) > 1:",
         "if taken <= len(pods):",
     ),
@@ -70,7 +70,7 @@ MUTATIONS = [
         1,
         "a label is believed after the container restarted",
         "loading.py",
-        'return (d.seen.held_digest(pod) or "")[:SHORT] != pod.loaded_label',
+        "return held[:SHORT] != pod.loaded_label",
         "return False",
     ),
     Mutation(
@@ -147,6 +147,34 @@ MUTATIONS = [
         "d.rollout.origin]",
     ),
     Mutation(
+        1,
+        "clients get the next version before the switch was decided",
+        "in_place.py",
+        "return served.id",
+        "return wanted",
+    ),
+    Mutation(
+        1,
+        "a switch is reported while a pod in the route gives another version",
+        "backends.py",
+        "return pod.usable and labelled and (pod.adapters is None or holds(seen, pod, digest))",
+        "return pod.usable and (pod.routed_label or labelled)",
+    ),
+    Mutation(
+        4,
+        "a version is unloaded while requests run on it",
+        "draining.py",
+        "return running > 0 and engine_name in kept",
+        "return False",
+    ),
+    Mutation(
+        4,
+        "what lost the route goes while requests run on it",
+        "draining.py",
+        "return d.now >= entry.until + DRAIN_LIMIT or _running(d, entry.backend) == 0",
+        "return True",
+    ),
+    Mutation(
         4,
         "what serves may be deleted",
         "cleanup.py",
@@ -154,7 +182,11 @@ MUTATIONS = [
         "backends = [d.rollout.target,",
     ),
     Mutation(
-        4, "an adapter is unloaded as soon as its pod left the route", "loading.py", "if d.now >= ends:", "if True:"
+        4,
+        "an adapter is unloaded as soon as its pod left the route",
+        "pod_steps.py",
+        "elif d.now >= ends:",
+        "elif True:",
     ),
     Mutation(
         5,
@@ -216,9 +248,9 @@ MUTATIONS = [
     Mutation(
         7,
         "a new version is loaded in place, under the name that clients use",
-        "loading.py",
-        "d.do(StageAdapter(why, pod.name, staging, digest, _path(d, digest)))",
-        "d.do(StageAdapter(why, pod.name, d.seen.model_name, digest, _path(d, digest)))",
+        "pod_steps.py",
+        "d.do(StageAdapter(why, pod.name, d.seen.engine_name(digest), digest, path_of(d, digest)))",
+        "d.do(StageAdapter(why, pod.name, d.seen.model_name, digest, path_of(d, digest)))",
     ),
     Mutation(
         8,

@@ -19,16 +19,19 @@ from typing import ParamSpec, Protocol, TypeVar
 import httpx
 
 from controller.domain.plan import plan
-from controller.engine.vllm import Timeouts, new_http
+from controller.engine.server import new_http
+from controller.engine.vllm import Timeouts
 from controller.reconcile.act import Actor
+from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.act_pods import PodActions
-from controller.reconcile.engines import ApiKeys, Engines
+from controller.reconcile.engines import Engines, Secrets
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.informers import Informers
 from controller.reconcile.jobs import Progress
 from controller.reconcile.objects.verify import ArtifactCheck
 from controller.reconcile.observe import Observer
+from controller.reconcile.plugin_bases import PluginBases
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.status import StatusWriter
 from controller.reconcile.turn import Fence
@@ -45,6 +48,7 @@ from controller.settings import Settings
 log = logging.getLogger(__name__)
 
 NAME = "adapterrelease"
+_BASES = "pluginbase"
 _COMPONENT = "adapter-release-controller"
 _SYNC_POLL = 1.0
 _LAST_EVENTS = 5.0
@@ -88,7 +92,11 @@ class Operator:
         self._informers = Informers(client, settings.namespaces)
         self._recorder = EventRecorder(client, _COMPONENT)
         self._queue: WorkQueue[Key] = WorkQueue(NAME, max_delay=settings.retry_max_delay)
-        self._workers = Workers(NAME, self._queue, self._reconciler(client, http, executor), settings.workers)
+        engine_objects = EngineObjects(client.fenced(self._elector.remaining))
+        reconciler = self._reconciler(client, http, executor, engine_objects)
+        self._workers = Workers(NAME, self._queue, reconciler, settings.workers)
+        self._bases: WorkQueue[Key] = WorkQueue(_BASES, max_delay=settings.retry_max_delay)
+        self._base_workers = Workers(_BASES, self._bases, PluginBases(self._informers.caches, engine_objects))
         self._health = HealthServer(settings.metrics_port)
         self._health.add_ready_check("informers", self._informers.problem)
         self._stopping = threading.Event()
@@ -122,21 +130,26 @@ class Operator:
             if self._stopping.is_set():
                 return
         self._informers.report_to(self._queue.add)
+        self._informers.report_plugin_bases_to(self._bases.add)
         self._workers.start()
+        self._base_workers.start()
 
     def _rest(self) -> None:
         """What is left of the Lease is all the time there is after leadership was lost."""
         self._stopping.set()
         margin = self._settings.lease_duration - self._settings.lease_renew_deadline
         patience = self._settings.drain_timeout if self._elector.still_leading() else margin * 0.8
+        self._base_workers.stop(0.0)
         if not self._workers.stop(patience):
             log.warning("a reconciliation did not end in time; its next write will be refused")
 
-    def _reconciler(self, client: KubeClient, http: httpx.Client, executor: ThreadPoolExecutor) -> Reconciler:
+    def _reconciler(
+        self, client: KubeClient, http: httpx.Client, executor: ThreadPoolExecutor, engine_objects: EngineObjects
+    ) -> Reconciler:
         settings = self._settings
         writing = client.fenced(self._elector.remaining)
         timeouts = Timeouts(settings.engine_ask_timeout, settings.engine_load_timeout, settings.engine_probe_timeout)
-        engines = Engines(http, ApiKeys(client), executor, timeouts)
+        engines = Engines(http, Secrets(client), executor, timeouts)
         failures = LoadFailures()
         fence = Fence(client, self._elector.still_leading)
         actor = Actor(
@@ -146,11 +159,12 @@ class Operator:
                 settings.job_image,
                 settings.job_service_account,
                 ArtifactCheck(settings.artifact_check),
+                engine_objects=engine_objects,
             ),
             PodActions(writing, engines, failures, fence, _now),
         )
         return Reconciler(
-            observe=Observer(client, self._informers.caches, engines, failures, Progress(http)).observe,
+            observe=Observer(client, self._informers.caches, engines, failures, Progress(http), engine_objects).observe,
             plan=plan,
             act=self._around(actor),
             write_status=self._around(StatusWriter(writing)),

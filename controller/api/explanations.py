@@ -18,6 +18,7 @@ CONDITIONS: Mapping[ConditionType, str] = {
     ConditionType.ARTIFACT_BUILT: "The artifact for this spec is in the store.",
     ConditionType.VALIDATED: "The artifact was compared with the live adapter, or scored alone, and passed.",
     ConditionType.PROMOTED: "The artifact for this spec has the traffic, was watched, and stays.",
+    ConditionType.GAP_FREE: "Updates and switches cost no client a request; where not, the message says why.",
     ConditionType.PROGRESSING: "A step is under way; the message says until when. False is the usual end.",
     ConditionType.DEGRADED: "Something failed. What served before still serves.",
 }
@@ -125,6 +126,29 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
         Reason.MERGED_ONLY: (
             "vLLM cannot serve this adapter dynamically, and the stage is Stable: it is merged, and never loaded.",
             "Nothing.",
+        ),
+    },
+    "What an update costs": {
+        Reason.ENGINE_PLUGIN: (
+            "Every server of the base has the engine plugin: a version is loaded beside the old one, then one flip.",
+            "Where the message names a version that was not loaded again after a restart: see the pod's log.",
+        ),
+        Reason.ENGINE_PLUGIN_DIFFERS: (
+            "As EnginePlugin, but a pod started with another version of the plugin than this controller ships.",
+            "`kubectl rollout restart` the base when it suits you.",
+        ),
+        Reason.ENGINE_PLUGIN_NOT_ASKED: (
+            "A server of the base did not answer the controller; the message says why.",
+            "Often Secret `adapterrelease-engine` was changed a moment ago: pods see that after up to a minute.",
+        ),
+        Reason.NO_ENGINE_PLUGIN: (
+            "Updates take pods out of the route one after the other; with one replica there is a short gap. "
+            "Keep-alive clients may stay on a pod that has left the route.",
+            "`adapterrelease enable BASE`, or restart the pod that is named: [the engine plugin](engine-plugin.md).",
+        ),
+        Reason.ONE_ADAPTER_SLOT: (
+            "The base's servers hold one adapter at a time, so that two versions cannot be there together.",
+            "Set `--max-cpu-loras` of the base to 2 or more, one for each release and one for an update.",
         ),
     },
     "Build": {

@@ -38,6 +38,12 @@ class Reason(StrEnum):
     UNLOADED = "Unloaded"
     NOT_SERVABLE_DYNAMICALLY = "NotServableDynamically"
     MERGED_ONLY = "MergedOnly"
+    # what an update of the adapter costs
+    ENGINE_PLUGIN = "EnginePlugin"
+    ENGINE_PLUGIN_DIFFERS = "EnginePluginDiffers"
+    ENGINE_PLUGIN_NOT_ASKED = "EnginePluginNotAsked"
+    NO_ENGINE_PLUGIN = "NoEnginePlugin"
+    ONE_ADAPTER_SLOT = "OneAdapterSlot"
     # build
     NOT_REQUESTED = "NotRequested"
     BUILT = "Built"

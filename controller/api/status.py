@@ -21,6 +21,7 @@ class ConditionType(StrEnum):
     ARTIFACT_BUILT = "ArtifactBuilt"
     VALIDATED = "Validated"
     PROMOTED = "Promoted"
+    GAP_FREE = "GapFree"
     PROGRESSING = "Progressing"
     DEGRADED = "Degraded"
     READY = "Ready"
@@ -214,6 +215,17 @@ class Counters(ApiModel):
     latency_count: int = Field(0, description="Requests in that sum.")
 
 
+class CanaryStatus(Timed):
+    """The weights of an HTTPRoute that are the controller's for now. Kept until they are given back."""
+
+    http_route: str = Field(description="Name of the HTTPRoute.")
+    artifact: str = Field(description="Id of the artifact that is the candidate.")
+    weight: int = Field(description="Percent that the candidate should get; 0: the HTTPRoute is given back.")
+    since: datetime | None = Field(
+        None, description="Since when the gateway was seen to have this weight; absent: not yet."
+    )
+
+
 class RolloutStatus(Timed):
     """Where the release stands on its way."""
 
@@ -234,6 +246,9 @@ class RolloutStatus(Timed):
     measured: int = Field(0, description="Samples with data.")
     samples: list[Sample] = Field(default_factory=list, description="The last samples.", json_schema_extra=LIST_ATOMIC)
     progress: str = Field("", description="Progress of the running job, as in merge 40 %.")
+    canary: CanaryStatus | None = Field(
+        None, description="The canary's weights; absent: no HTTPRoute has anything of this release's doing."
+    )
     rejected: list[Rejected] = Field(
         default_factory=list,
         description="What is not tried again until the spec changes.",
@@ -247,7 +262,8 @@ class AdapterReleaseStatus(ApiModel):
     observed_generation: int = Field(0, description="metadata.generation that this status was decided for.")
     conditions: list[Condition] = Field(
         default_factory=list,
-        description="AdapterImported, AdapterLoaded, ArtifactBuilt, Validated, Promoted, Progressing, Degraded, Ready.",
+        description="AdapterImported, AdapterLoaded, ArtifactBuilt, Validated, Promoted, GapFree, Progressing, "
+        "Degraded, Ready.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     serving: Serving | None = Field(None, description="What the route was last proven to reach.")

@@ -30,6 +30,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 # The label on a base pod: `loaded.adapterrelease.dev/<release>: <first 8 of the digest>`.
 LOADED_LABEL_PREFIX = "loaded.adapterrelease.dev/"
+# Beside it: the pod may have clients, whatever version it holds just now. The route of a base with the engine plugin
+# selects it, so that an update changes no label that the route selects.
+ROUTED_LABEL_PREFIX = "routed.adapterrelease.dev/"
 RELEASE_LABEL = f"{GROUP}/release"
 ARTIFACT_LABEL = f"{GROUP}/artifact"
 FINALIZER = f"{GROUP}/unload"
@@ -102,6 +105,8 @@ _LASTS = rule(
 )
 Share = Annotated[Fraction, Field(json_schema_extra=validated(_IS_SHARE))]
 Deadline = Annotated[Duration, Field(json_schema_extra=validated(_LASTS))]
+# Names of HTTPRoutes may have dots.
+RouteName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
 SourceUri = Annotated[
     str,
     Field(
@@ -340,12 +345,67 @@ class Settle(ApiModel):
     )
 
 
+class CanaryStep(ApiModel):
+    """A share of the traffic for the candidate, and how long it is watched with it."""
+
+    weight: int = Field(ge=1, le=100, description="Percent of the HTTPRoute's requests that the candidate gets.")
+    pause: Deadline | None = Field(
+        None,
+        description="How long the candidate is watched at this weight, at least. "
+        "Without it the step waits for a person: see approved.",
+    )
+
+
+class CanaryApproval(ApiModel):
+    """What a person has seen and lets go on."""
+
+    artifact: Digest = Field(
+        description="Id of the artifact that was seen (status.artifact.id). Another one is not approved by it."
+    )
+    weight: int = Field(
+        ge=1,
+        le=100,
+        description="Pauses up to this weight are over; 100: all of them. A check still has to pass at each step.",
+    )
+
+
+class Canary(ApiModel):
+    """More and more of an HTTPRoute's traffic for the candidate, before all of it is swapped."""
+
+    http_route: RouteName = Field(
+        description="Name of your HTTPRoute in this namespace. Rules with a backendRef to the Service named after the "
+        "release get a second one, to NAME-preview, for as long as the canary lasts; the rest of it is left as it is."
+    )
+    steps: list[CanaryStep] = Field(
+        min_length=1,
+        max_length=20,
+        description="In this order, each once a check has passed at the one before (see observe). "
+        "A check that fails takes all weight from the candidate. After the last step all traffic is swapped.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["weight"]},
+    )
+    approved: CanaryApproval | None = Field(
+        None, description="Ends pauses of one artifact's canary, those that wait for a person and others."
+    )
+    approval_deadline: Deadline = Field(
+        "24h", description="A step that waits for a person longer than this goes back: no answer is no approval."
+    )
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": validated(
+            rule("self.steps.map(s, s.weight).isSorted()", "canary.steps must rise: give each a higher weight")
+        )
+    }
+
+
 class Rollout(ApiModel):
     """How traffic moves to the artifact and back."""
 
-    strategy: Literal["BlueGreen"] = Field(
-        "BlueGreen", description="BlueGreen: all traffic at once, the old backend stays for scaleDownDelay."
+    strategy: Literal["BlueGreen", "Canary"] = Field(
+        "BlueGreen",
+        description="BlueGreen: all traffic at once, the old backend stays for scaleDownDelay. "
+        "Canary: by weights of an HTTPRoute first, then the same.",
     )
+    canary: Canary | None = Field(None, description="The steps of strategy Canary; needs the Gateway API.")
     replicas: int | None = Field(
         None,
         ge=1,
@@ -373,6 +433,15 @@ class Rollout(ApiModel):
     rollback_window: Duration = Field("24h", description="How long the adapter stays loaded behind the merged model.")
     settle: Settle = Field(default_factory=Settle, description="What becomes of the base once nothing needs it.")
     revision_history_limit: int = Field(3, ge=1, le=20, description="Entries kept in status.history.")
+
+    model_config = ApiModel.model_config | {
+        "json_schema_extra": validated(
+            rule(
+                "has(self.canary) == (self.strategy == 'Canary')",
+                "strategy Canary needs rollout.canary, and rollout.canary needs strategy Canary: set both or neither",
+            )
+        )
+    }
 
 
 class Rollback(ApiModel):

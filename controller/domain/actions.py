@@ -79,6 +79,40 @@ class ReplaceAdapter(Action):
 
 
 @dataclass(frozen=True)
+class FlipAlias(Action):
+    """From the next request on clients of the model name get `engine_name`, which was proven on the pod; what runs
+    ends on what it began with. The pod's annotation, from which the plugin restores, and its label follow."""
+
+    pod: str
+    engine_name: str
+    digest: str
+    path: str
+    label: str
+    version: str  # of the adapter, as people call it
+
+
+@dataclass(frozen=True)
+class ClearAlias(Action):
+    """The server knows the model name no more; what is loaded stays. Refused while the pod may get requests."""
+
+    pod: str
+
+
+@dataclass(frozen=True)
+class TellRouted(Action):
+    """Tell the plugin in a pod of the base or of a merged Deployment whether the route points there: where not, its
+    answers ask keep-alive clients to connect anew."""
+
+    pod: str
+    routed: bool
+
+
+@dataclass(frozen=True)
+class EnsurePluginObjects(Action):
+    """The plugin's ConfigMap, as this controller ships it, and the Secret with its token, in the namespace."""
+
+
+@dataclass(frozen=True)
 class ProbeAndLabel(Action):
     """Confirm id and root by /v1/models and one completion, then label the pod."""
 
@@ -87,6 +121,7 @@ class ProbeAndLabel(Action):
     digest: str
     path: str
     label: str  # value of the loaded label
+    version: str = ""  # of the adapter, as people call it
 
 
 @dataclass(frozen=True)

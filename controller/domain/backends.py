@@ -5,6 +5,7 @@ from __future__ import annotations
 from controller.api.status import Backend, BackendKind, HistoryEntry, Step
 from controller.api.v1alpha1 import Stage
 from controller.domain.draft import Draft
+from controller.domain.draining import is_draining
 from controller.domain.snapshot import SHORT, PodFacts, Snapshot, hex_of
 
 
@@ -49,9 +50,8 @@ def refuses(pod: PodFacts, digest: str) -> bool:
 
 def is_proven(seen: Snapshot, pod: PodFacts, digest: str) -> bool:
     """The pod is in, or would be in, the route for this digest: labelled after a probe, and not lying."""
-    return (
-        pod.usable and pod.loaded_label == hex_of(digest)[:SHORT] and (pod.adapters is None or holds(seen, pod, digest))
-    )
+    labelled = pod.loaded_label == hex_of(digest)[:SHORT] and (pod.routed_label or not seen.in_place)
+    return pod.usable and labelled and (pod.adapters is None or holds(seen, pod, digest))
 
 
 def proven_pods(seen: Snapshot, digest: str) -> list[PodFacts]:
@@ -60,7 +60,7 @@ def proven_pods(seen: Snapshot, digest: str) -> list[PodFacts]:
 
 def is_staged(seen: Snapshot, pod: PodFacts, digest: str) -> bool:
     """The version was proven beside the one that serves."""
-    root = (pod.adapters or {}).get(seen.staging_name(digest))
+    root = (pod.adapters or {}).get(seen.engine_name(digest))
     return root is not None and root == seen.root_for(adapter_backend(digest))
 
 
@@ -86,9 +86,18 @@ def can_take_over(seen: Snapshot, backend: Backend, served: Backend | None) -> b
     if not updating:
         return proven > 0
     usable = usable_pods(seen)
+    if seen.in_place:
+        return _can_be_flipped(seen, usable, backend.id)
     if len(usable) == 1 and is_staged(seen, usable[0], backend.id):
         return True
     return proven >= quota(len(usable))
+
+
+def _can_be_flipped(seen: Snapshot, usable: list[PodFacts], digest: str) -> bool:
+    """Every pod that takes the version has it, loaded and proven; those that refuse it, or are mute, are few."""
+    ready = [p for p in usable if holds(seen, p, digest) or is_staged(seen, p, digest)]
+    to_come = [p for p in usable if p not in ready and p.adapters is not None and not refuses(p, digest)]
+    return not to_come and len(ready) >= quota(len(usable))
 
 
 def is_given_up(d: Draft, backend: Backend) -> bool:
@@ -175,5 +184,5 @@ def protected_digests(d: Draft) -> set[str]:
     backends = [d.served]
     if d.step in (Step.SWITCHING, Step.ROLLING_BACK):
         backends += [d.rollout.target, d.rollout.origin]
-    backends += [x.backend for x in d.rollout.draining if x.until > d.now]
+    backends += [x.backend for x in d.rollout.draining if is_draining(d, x)]
     return {b.id for b in backends if b is not None and b.kind is BackendKind.ADAPTER}

@@ -11,12 +11,13 @@ from controller.api.v1alpha1 import Stage
 from controller.domain.actions import DeleteMerged, EndJob, JobKind
 from controller.domain.backends import is_given_up, pinned_revision, routed_artifact
 from controller.domain.draft import Draft
+from controller.domain.draining import forget_drained
 from controller.domain.inputs import build_inputs, validate_inputs
 from controller.domain.snapshot import JobFacts, JobState
 
 
 def clean_up(d: Draft) -> None:
-    _forget_drained(d)
+    forget_drained(d)
     _end_superseded_jobs(d)
     keep = needed_artifacts(d)
     for merged in d.seen.merged:
@@ -66,12 +67,3 @@ def _candidate_is_wanted(d: Draft) -> bool:
     if d.step in (Step.IMPORTING, Step.BUILDING):  # a newer one is on its way
         return False
     return d.backend_rejection(artifact.id) is None
-
-
-def _forget_drained(d: Draft) -> None:
-    over = [x for x in d.rollout.draining if x.until <= d.now]
-    for entry in d.rollout.draining:
-        if entry.until > d.now:
-            d.wake_at(entry.until)
-    if over:
-        d.update_rollout(draining=[x for x in d.rollout.draining if x.until > d.now])

@@ -48,6 +48,7 @@ def conclude(d: Draft) -> list[Condition]:
         ConditionType.ARTIFACT_BUILT: _built(d),
         ConditionType.VALIDATED: _validated(d),
         ConditionType.PROMOTED: _promoted(d),
+        ConditionType.GAP_FREE: _gap_free(d),
         ConditionType.PROGRESSING: _progressing(d),
         ConditionType.DEGRADED: _degraded(d),
     }
@@ -189,6 +190,37 @@ def _never_loaded(d: Draft) -> Report | None:
 
 def _not_servable(what: str) -> str:
     return f"{what}: vLLM cannot serve this dynamically; it can be merged: set stage: Stable"
+
+
+_NOT_GAP_FREE = (
+    "an update takes pods out of the route one after the other, and with one replica requests of some milliseconds get "
+    "a 404; clients that keep a connection open may stay on a pod that has left the route"
+)
+
+
+def _gap_free(d: Draft) -> Report:
+    """What an update of the adapter costs clients."""
+    base = d.seen.base
+    if base is None or not base.model:
+        return _says(None, Reason.PENDING, "the base is not known yet")
+    if not base.has_plugin:
+        hint = f"add it: adapterrelease enable {base.name}"
+        return _says(False, Reason.NO_ENGINE_PLUGIN, f"base {base.name} has no engine plugin: {_NOT_GAP_FREE}. {hint}")
+    if base.max_cpu_loras < 2:
+        hint = "both versions must be loaded at the same time: set --max-cpu-loras to 2 or more"
+        return _says(False, Reason.ONE_ADAPTER_SLOT, f"a server of base {base.name} holds one adapter. {hint}")
+    if old := [p.name for p in d.seen.base_pods if p.lacks_plugin]:
+        return _says(False, Reason.NO_ENGINE_PLUGIN, f"pod {old[0]} started without the engine plugin: restart it")
+    if mute := [p for p in usable_pods(d.seen) if p.plugin is None]:
+        said = f"pod {mute[0].name} was not asked: {mute[0].ask_problem or 'no answer'}"
+        return _says(None, Reason.ENGINE_PLUGIN_NOT_ASKED, said)
+    shipped, plugins = d.seen.plugin_version, {p.name: p.plugin for p in d.seen.base_pods if p.plugin}
+    if other := [f"{name} has {x.version}" for name, x in plugins.items() if x.version != shipped]:
+        message = f"updates are flips in each server. Pod {other[0]}, and this controller ships {shipped}"
+        return _says(True, Reason.ENGINE_PLUGIN_DIFFERS, f"{message}: restart the base when it suits you")
+    failed = [f"{name}: {x.restore_failure}" for name, x in plugins.items() if x.restore_failure]
+    said = f"; not loaded again after a restart on pod {failed[0]}" if failed else ""
+    return _says(True, Reason.ENGINE_PLUGIN, f"updates are flips in each server; nothing is lost{said}")
 
 
 def _built(d: Draft) -> Report:

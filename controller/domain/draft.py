@@ -142,7 +142,7 @@ class Draft:
             backend=backend,
             since=self.now,
             reason=reason,
-            version=self._version_of(backend),
+            version=self.version_of(backend),
             adapter_digest=self._adapter_digest_of(backend),
             merge_only=self._is_merge_only(backend),
             unobserved=self._begins_unobserved(backend, reason),
@@ -185,7 +185,8 @@ class Draft:
             return self.status.artifact.merge_only
         return any(h.merge_only for h in self.status.history if h.backend == backend)
 
-    def _version_of(self, backend: Backend) -> str:
+    def version_of(self, backend: Backend) -> str:
+        """Of the adapter, as the spec named it when the backend was made; empty: nobody knows any more."""
         digest = self._adapter_digest_of(backend)
         if self.status.adapter and self.status.adapter.digest == digest:
             return self.status.adapter.version

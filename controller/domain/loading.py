@@ -6,37 +6,21 @@ and taken off as soon as it could lie (KubeAI: a label went on claiming an adapt
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from controller.api.status import PodState, Step
-from controller.domain.actions import (
-    LoadAdapter,
-    ProbeAndLabel,
-    RemoveLabel,
-    ReplaceAdapter,
-    StageAdapter,
-    SwitchRoute,
-    UnloadAdapter,
-)
+from controller.api.status import BackendKind, PodState, Step
+from controller.domain.actions import ClearAlias, RemoveLabel, UnloadAdapter
 from controller.domain.backends import (
-    adapter_backend,
     holds,
     is_proven,
     is_staged,
     name_is_taken,
-    protected_digests,
-    quota,
-    refuses,
     usable_pods,
     wanted_digest,
 )
 from controller.domain.draft import Draft
+from controller.domain.in_place import advance_in_place
+from controller.domain.pod_by_pod import advance_pod, drop_staged
+from controller.domain.pod_steps import free_slots, is_labelled, unload_after_delay
 from controller.domain.snapshot import SHORT, PodFacts, hex_of
-
-# A pod that left the route may still get requests until every node knows.
-UNROUTE_DELAY = timedelta(seconds=5)
-# A load that failed for a passing reason is tried again after this.
-LOAD_RETRY = timedelta(seconds=30)
 
 
 def keep_loaded(d: Draft) -> None:
@@ -49,8 +33,12 @@ def keep_loaded(d: Draft) -> None:
     for pod in d.seen.base_pods:
         if _label_lies(d, pod):
             d.do(RemoveLabel(f"pod {pod.name} does not hold what its label says", pod.name))
-        elif pod.usable and pod.adapters is not None:
-            _advance_pod(d, pod, _digest_for(d, pod, wanted))
+        elif not pod.usable:
+            pass
+        elif d.seen.in_place:
+            advance_in_place(d, pod, wanted)
+        elif pod.adapters is not None:
+            advance_pod(d, pod, wanted)
         states.append(_state_of(d, pod, wanted))
     if d.status.adapter is not None and not d.status.adapter.merge_only:
         d.update(adapter=d.status.adapter.model_copy(update={"pods": states}))
@@ -63,139 +51,24 @@ def _take_lying_labels_off(d: Draft) -> None:
 
 
 def _label_lies(d: Draft, pod: PodFacts) -> bool:
-    if pod.loaded_label is None or pod.deleting:
+    if not is_labelled(pod) or pod.deleting:
         return False
     if not pod.ready:
         return True
     if pod.adapters is None:  # it could not be asked: our trouble, not its
         return False
-    return (d.seen.held_digest(pod) or "")[:SHORT] != pod.loaded_label
+    held = d.seen.held_digest(pod) or ""
+    if d.seen.in_place and held in _with_clients(d):
+        return False  # an update writes the label after the flip
+    return held[:SHORT] != pod.loaded_label
 
 
-def _digest_for(d: Draft, pod: PodFacts, wanted: str | None) -> str | None:
-    """What this pod should hold: the wanted version, or the one that serves where the wanted one will not load."""
-    if wanted is None or not refuses(pod, wanted):
-        return wanted
-    serving = [x for x in sorted(protected_digests(d)) if x != wanted]
-    return serving[0] if serving else wanted
-
-
-def _advance_pod(d: Draft, pod: PodFacts, digest: str | None) -> None:
-    _drop_staged(d, pod, digest)
-    held = d.seen.held_digest(pod)
-    if digest is not None and held == hex_of(digest):
-        _serve_from(d, pod, digest)
-    elif held is None:
-        _fill(d, pod, digest)
-    elif held == "":
-        return  # the name is somebody else's; conditions.py says so
-    else:
-        _make_room(d, pod, "sha256:" + held, digest)
-
-
-def _serve_from(d: Draft, pod: PodFacts, digest: str) -> None:
-    if not is_proven(d.seen, pod, digest):
-        why = f"pod {pod.name} holds {hex_of(digest)[:SHORT]}: probe it and let it into the route"
-        d.do(ProbeAndLabel(why, pod.name, d.seen.model_name, digest, _path(d, digest), hex_of(digest)[:SHORT]))
-
-
-def _drop_staged(d: Draft, pod: PodFacts, digest: str | None) -> None:
-    """Staging names give their slots back, but for the version that is still on its way."""
-    on_its_way = digest is not None and not is_proven(d.seen, pod, digest)
-    keep = d.seen.staging_name(digest) if digest is not None and on_its_way else None
-    for name in sorted(pod.adapters or {}):
-        if name.startswith(f"{d.seen.model_name}@") and name != keep:
-            d.do(UnloadAdapter(f"{name} on pod {pod.name} is not needed any more", pod.name, name))
-
-
-def _fill(d: Draft, pod: PodFacts, digest: str | None) -> None:
-    if digest is None or not _may_try(d, pod, digest):
-        return
-    if _free_slots(d, pod) < 1:
-        return
-    why = f"load {hex_of(digest)[:SHORT]} on pod {pod.name}"
-    d.do(LoadAdapter(why, pod.name, d.seen.model_name, digest, _path(d, digest)))
-
-
-def _may_try(d: Draft, pod: PodFacts, digest: str) -> bool:
-    failure = pod.load_failure
-    if failure is None:
-        return True
-    if failure.digest == digest and failure.permanent:
-        return False
-    if failure.digest != digest and failure.digest not in protected_digests(d):
-        return True
-    # It failed for a passing reason, or refuses both this version and the one that serves: ask, but not all the time.
-    d.wake_at(failure.at + LOAD_RETRY)
-    return d.now >= failure.at + LOAD_RETRY
-
-
-def _make_room(d: Draft, pod: PodFacts, held: str, digest: str | None) -> None:
-    """The pod holds another version than it should."""
-    if held in protected_digests(d) and digest is not None:
-        _take_by_quota(d, pod, held, digest)
-    elif pod.loaded_label is not None:
-        d.do(RemoveLabel(f"pod {pod.name} holds {hex_of(held)[:SHORT]}, which no longer serves", pod.name))
-    else:
-        _unload_after_delay(d, pod)
-
-
-def _unload_after_delay(d: Draft, pod: PodFacts) -> None:
-    ends = pod.unrouted_at + UNROUTE_DELAY if pod.unrouted_at else d.now
-    if d.now >= ends:
-        d.do(UnloadAdapter(f"pod {pod.name} has left the route", pod.name, d.seen.model_name))
-    else:
-        d.wake_at(ends)
-
-
-def _take_by_quota(d: Draft, pod: PodFacts, held: str, digest: str) -> None:
-    """The version on the pod serves. Take as many pods from it as the quota allows, never the last one."""
-    pods = usable_pods(d.seen)
-    proven = [p for p in pods if is_proven(d.seen, p, held)]
-    if pod not in proven:
-        _unload_after_delay(d, pod)
-        return
-    if len(pods) == 1:
-        _update_the_only_pod(d, pod, held, digest)
-        return
-    able = [p for p in pods if not refuses(p, held)]  # one that serves neither version must not stop the others
-    taken = len(able) - len(proven) + sum(1 for a in d.actions if isinstance(a, RemoveLabel))
-    if taken < quota(len(able)) and len(proven) > 1:
-        d.do(RemoveLabel(f"take pod {pod.name} out of the route to update it", pod.name))
-
-
-def _update_the_only_pod(d: Draft, pod: PodFacts, held: str, digest: str) -> None:
-    staging = d.seen.staging_name(digest)
-    if not is_staged(d.seen, pod, digest):
-        if _may_try(d, pod, digest) and _free_slots(d, pod) >= 1:
-            why = f"prove {hex_of(digest)[:SHORT]} on pod {pod.name} beside what serves"
-            d.do(StageAdapter(why, pod.name, staging, digest, _path(d, digest)))
-        return
-    target = adapter_backend(digest)
-    switching = d.step in (Step.SWITCHING, Step.ROLLING_BACK) and d.rollout.target == target
-    if switching and _may_try(d, pod, digest):  # each try leaves a gap
-        says = f"{hex_of(held)[:SHORT]} by {hex_of(digest)[:SHORT]}"
-        d.do(
-            ReplaceAdapter(
-                why=f"replace {says} on the base's only pod {pod.name}",
-                pod=pod.name,
-                engine_name=d.seen.model_name,
-                digest=digest,
-                path=_path(d, digest),
-                old_path=_path(d, held),
-                staging_name=staging,
-                label=hex_of(digest)[:SHORT],
-            )
-        )
-        # At once: the route selects the label that the pod has just lost.
-        d.do(SwitchRoute(f"the route follows: {says}", target))
-
-
-def _free_slots(d: Draft, pod: PodFacts) -> int:
-    """Names that the server can still take. Above --max-cpu-loras vLLM answers 200 and silently evicts another."""
-    if d.seen.base is None or pod.adapters is None:
-        return 0
-    return d.seen.base.max_cpu_loras - len(pod.adapters)
+def _with_clients(d: Draft) -> set[str]:
+    """Hex of the versions that the route may reach just now."""
+    backends = [d.served]
+    if d.step in (Step.SWITCHING, Step.ROLLING_BACK):
+        backends += [d.rollout.target, d.rollout.origin]
+    return {hex_of(b.id) for b in backends if b is not None and b.kind is BackendKind.ADAPTER}
 
 
 def lacks_slot(d: Draft) -> bool:
@@ -204,21 +77,14 @@ def lacks_slot(d: Draft) -> bool:
     if wanted is None or d.seen.base is None:
         return False
     return any(
-        not holds(d.seen, p, wanted)
-        and not is_staged(d.seen, p, wanted)
-        and _needs_slot(d, p)
-        and _free_slots(d, p) < 1
+        not holds(d.seen, p, wanted) and not is_staged(d.seen, p, wanted) and _needs_slot(d, p) and free_slots(d, p) < 1
         for p in usable_pods(d.seen)
         if p.adapters is not None
     )
 
 
 def _needs_slot(d: Draft, pod: PodFacts) -> bool:
-    return d.seen.held_digest(pod) is None or len(usable_pods(d.seen)) == 1
-
-
-def _path(d: Draft, digest: str) -> str:
-    return d.seen.root_for(adapter_backend(digest))
+    return d.seen.in_place or d.seen.held_digest(pod) is None or len(usable_pods(d.seen)) == 1
 
 
 def _state_of(d: Draft, pod: PodFacts, wanted: str | None) -> PodState:
@@ -228,7 +94,7 @@ def _state_of(d: Draft, pod: PodFacts, wanted: str | None) -> PodState:
         return PodState(name=pod.name, state="Loaded")
     if wanted is not None and pod.load_failure is not None and pod.load_failure.digest == wanted:
         return PodState(name=pod.name, state="Failed", message=pod.load_failure.message[:512])
-    return PodState(name=pod.name, state="Unloaded" if wanted is None else "Loading")
+    return PodState(name=pod.name, state="Unloaded" if wanted is None else "Loading", message=pod.ask_problem[:512])
 
 
 def forget(d: Draft) -> bool:
@@ -237,7 +103,7 @@ def forget(d: Draft) -> bool:
     for pod in d.seen.base_pods:
         if pod.deleting:
             continue
-        if pod.loaded_label is not None:
+        if is_labelled(pod):
             left = True
             d.do(RemoveLabel(f"the release is deleted: take pod {pod.name} out of the route", pod.name))
         elif not name_is_taken(d.seen):
@@ -253,8 +119,11 @@ def _may_hold(pod: PodFacts) -> bool:
 def _unload_all(d: Draft, pod: PodFacts) -> bool:
     """False: the pod has nothing of the release. Who cannot be asked may have."""
     before = len(d.actions)
-    _drop_staged(d, pod, None)
+    drop_staged(d, pod, None)
     held = d.seen.held_digest(pod)
     if held:
-        _unload_after_delay(d, pod)
+        unload_after_delay(d, pod)
+    if any(isinstance(a, ClearAlias) and a.pod == pod.name for a in d.actions):  # there may be no other pass
+        name = d.seen.engine_name(f"sha256:{held}")
+        d.do(UnloadAdapter(f"the release is deleted: {name} on pod {pod.name}", pod.name, name))
     return bool(held) or pod.adapters is None or len(d.actions) > before

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from controller.api.reasons import Reason
 from controller.api.status import AdapterReleaseStatus, Condition, Step
 from controller.api.v1alpha1 import FINALIZER
-from controller.domain.actions import Action, AddFinalizer, RemoveFinalizer, RemoveLabel
+from controller.domain.actions import Action, AddFinalizer, EnsurePluginObjects, RemoveFinalizer, RemoveLabel
 from controller.domain.cleanup import clean_up
 from controller.domain.conditions import blocker, conclude
+from controller.domain.departures import tell_routing
 from controller.domain.draft import Draft
 from controller.domain.loading import forget, keep_loaded
 from controller.domain.pipeline import advance
@@ -54,10 +55,13 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         return _plan_deletion(draft)
     if FINALIZER not in snapshot.release.metadata.finalizers:
         draft.do(AddFinalizer("adapters must be unloaded before the release goes"))
+    if snapshot.lacks_plugin_objects:
+        draft.do(EnsurePluginObjects("the base's pods start with the engine plugin"))
     if snapshot.name not in snapshot.services_taken:  # somebody else's: there is no route
         move_traffic(draft)
         advance(draft)
         keep_loaded(draft)
+        tell_routing(draft)
         clean_up(draft)
     return _finish(draft)
 

@@ -13,7 +13,13 @@ from enum import StrEnum
 from typing import Any
 
 from controller.api.status import Backend, BackendKind, Counters
-from controller.api.v1alpha1 import ARTIFACT_LABEL, LOADED_LABEL_PREFIX, RELEASE_LABEL, AdapterRelease
+from controller.api.v1alpha1 import (
+    ARTIFACT_LABEL,
+    LOADED_LABEL_PREFIX,
+    RELEASE_LABEL,
+    ROUTED_LABEL_PREFIX,
+    AdapterRelease,
+)
 
 _IN_THE_STORE = re.compile(r"/adapters/[^/]+/([0-9a-f]{64})$")
 SHORT = 8  # characters of a digest in a label
@@ -52,6 +58,7 @@ class BaseFacts:
     container: str = "vllm"
     api_key_secret: tuple[str, str] | None = None  # Secret name and key
     api_key_is_plain: bool = False  # it stands in the pod template itself
+    has_plugin: bool = False  # its pods start with the engine plugin
     problems: tuple[Problem, ...] = ()
 
     def adapter_path(self, adapter_name: str, digest: str) -> str:
@@ -78,6 +85,19 @@ class LoadFailure:
 
 
 @dataclass(frozen=True)
+class PluginFacts:
+    """What the engine plugin in a server says, about this release."""
+
+    version: str
+    target: str | None = None  # engine name that clients of the model name get
+    is_declared: bool = False  # it knows the release: counts its requests, and can be told where the route is
+    is_routed: bool = True  # it was not told that the route points elsewhere
+    departed_seconds: float = 0.0  # since it was told so
+    in_flight: Mapping[str, int] = field(default_factory=dict)  # running requests by engine name
+    restore_failure: str = ""  # why the version before a restart could not be loaded again
+
+
+@dataclass(frozen=True)
 class PodFacts:
     """One pod that runs vLLM."""
 
@@ -88,13 +108,21 @@ class PodFacts:
     deleting: bool = False
     container_id: str = ""
     loaded_label: str | None = None  # value of loaded.adapterrelease.dev/<release>
+    routed_label: bool = False  # routed.adapterrelease.dev/<release> is there
     unrouted_at: datetime | None = None  # when the controller took the label off to update the pod
     adapters: Mapping[str, str] | None = None  # name -> root, from /v1/models; None: it could not be asked
     load_failure: LoadFailure | None = None
+    plugin: PluginFacts | None = None  # None: it has none, or could not be asked
+    ask_problem: str = ""  # why it could not be asked
 
     @property
     def usable(self) -> bool:
         return self.ready and not self.deleting
+
+    @property
+    def lacks_plugin(self) -> bool:
+        """It answers, and has none: it started from an older pod template."""
+        return self.usable and self.adapters is not None and self.plugin is None
 
 
 class JobKind(StrEnum):
@@ -208,6 +236,8 @@ class Snapshot:
     route: RouteFacts | None = None
     rivals: tuple[str, ...] = ()  # older releases on this base with the same model name
     services_taken: tuple[str, ...] = ()  # Services of somebody else under names that the release needs
+    plugin_version: str = ""  # of the plugin that this controller ships
+    lacks_plugin_objects: bool = False  # the namespace has not got the plugin's ConfigMap or Secret yet
 
     @property
     def name(self) -> str:
@@ -221,8 +251,19 @@ class Snapshot:
     def loaded_label(self) -> str:
         return LOADED_LABEL_PREFIX + self.name
 
-    def staging_name(self, digest: str) -> str:
-        """Engine name under which a version is proven beside the one that serves."""
+    @property
+    def routed_label(self) -> str:
+        return ROUTED_LABEL_PREFIX + self.name
+
+    @property
+    def in_place(self) -> bool:
+        """Can an update be one flip on each pod? Every server of the base has the plugin, and room for two versions."""
+        if self.base is None or not self.base.has_plugin or self.base.max_cpu_loras < 2:
+            return False
+        return not any(p.lacks_plugin for p in self.base_pods)
+
+    def engine_name(self, digest: str) -> str:
+        """What a server calls that version: beside the one that serves, and, with the plugin, always."""
         return f"{self.model_name}@{hex_of(digest)[:ENGINE_SHORT]}"
 
     def job(self, kind: JobKind, inputs: str) -> JobFacts | None:
@@ -235,9 +276,16 @@ class Snapshot:
     def selector_for(self, backend: Backend) -> dict[str, str]:
         """What the route selects when it points at the backend."""
         if backend.kind is BackendKind.ADAPTER:
-            base = dict(self.base.selector) if self.base else {}
-            return {**base, self.loaded_label: hex_of(backend.id)[:SHORT]}
+            return self._routed_pods() if self.in_place else self.holders_of(backend.id)
         return {RELEASE_LABEL: self.name, ARTIFACT_LABEL: artifact_label(backend.id)}
+
+    def holders_of(self, digest: str) -> dict[str, str]:
+        """Selects the base's pods that hold this very version."""
+        return {**(self.base.selector if self.base else {}), self.loaded_label: hex_of(digest)[:SHORT]}
+
+    def _routed_pods(self) -> dict[str, str]:
+        """Selects the base's pods that may have clients, whatever version they hold."""
+        return {**(self.base.selector if self.base else {}), self.routed_label: "true"}
 
     def root_for(self, backend: Backend) -> str:
         """`root` in /v1/models when the backend answers; "" where nothing says it.

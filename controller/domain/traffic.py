@@ -27,7 +27,8 @@ from controller.domain.backends import (
 )
 from controller.domain.checks import Reading, read_sample
 from controller.domain.draft import Draft
-from controller.domain.loading import UNROUTE_DELAY
+from controller.domain.draining import clients_have_left
+from controller.domain.pod_steps import UNROUTE_DELAY
 from controller.domain.snapshot import MergedFacts, RouteFacts
 
 SWITCH_DEADLINE = timedelta(seconds=60)
@@ -113,14 +114,16 @@ def _switch(d: Draft) -> None:
     if target is None:
         d.rest()
         return
+    expired = d.rollout.deadline is not None and d.now >= d.rollout.deadline
     if route_is_proven(d, target):
+        if not expired and not clients_have_left(d, origin, target):
+            return
         _arrive(d, target, d.rollout.reason)
         if target.kind is BackendKind.ARTIFACT and d.rollout.reason == Reason.PROMOTED:
             begin_observation(d, target, origin)
         else:
             d.rest()
         return
-    expired = d.rollout.deadline is not None and d.now >= d.rollout.deadline
     dead = not can_take_over(d.seen, target, origin) and not can_answer(d.seen, target)
     if origin is not None and (expired or (dead and can_answer(d.seen, origin))):
         message = f"the route was not proven to reach {target.kind} in time"
@@ -202,6 +205,9 @@ def _roll_back(d: Draft) -> None:
     if target is None:
         d.rest()
     elif route_is_proven(d, target):
+        late = d.rollout.deadline is not None and d.now >= d.rollout.deadline
+        if not late and not clients_have_left(d, bad, target):
+            return
         _arrive(d, target, Reason.ROLLED_BACK)
         if bad is not None and bad != target and not any(x.backend == bad for x in d.rollout.draining):
             _drain(d, bad, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))

@@ -55,10 +55,9 @@ class Chat:
             timeout=timeout,
             trust_env=False,  # a proxy of the environment has no place between a job and a pod
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            # uvicorn closes idle connections after 5 s: be first, or a request is lost to the race.
-            limits=httpx.Limits(
-                max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=2.0
-            ),
+            # None is kept: of the two that are compared the one behind the route ends its connections, which must not
+            # make it look slower; and a kept one may be closed by the server at the moment of a request.
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=0),
         )
 
     def __enter__(self) -> Chat:

@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 Act = Callable[[Action, Turn], None]
 
 # Nothing tells the controller that these are done: it has to look again by itself, and soon.
-_UNSEEN = (actions.LoadAdapter, actions.StageAdapter, actions.ReplaceAdapter, actions.UnloadAdapter)
+_UNSEEN = (
+    *(actions.LoadAdapter, actions.StageAdapter, actions.ReplaceAdapter, actions.UnloadAdapter),
+    *(actions.FlipAlias, actions.ClearAlias, actions.TellRouted, actions.EnsurePluginObjects),
+)
 
 # What is gone the next look shows, and what vLLM says to a load is in the conditions.
 _SHOWN = (NotFound, LoadRejected, NameTaken)
@@ -50,6 +53,10 @@ class Actor:
             actions.LoadAdapter: pods.load,
             actions.StageAdapter: pods.stage,
             actions.ReplaceAdapter: pods.replace,
+            actions.FlipAlias: pods.flip,
+            actions.ClearAlias: pods.clear_alias,
+            actions.TellRouted: pods.tell_routed,
+            actions.EnsurePluginObjects: objects.ensure_plugin_objects,
             actions.ProbeAndLabel: pods.probe_and_label,
             actions.RemoveLabel: pods.remove_label,
             actions.UnloadAdapter: pods.unload,

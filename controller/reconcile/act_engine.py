@@ -7,6 +7,9 @@ Must not know: releases.
 from __future__ import annotations
 
 import secrets
+import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from controller.errors import AlreadyExists, NotFound
@@ -24,18 +27,38 @@ from controller.runtime.client import KubeClient
 from controller.runtime.resources import CONFIGMAPS
 
 _TOKEN_BYTES = 32
+_LOOKED_AT = 300.0  # seconds
 
 
 class EngineObjects:
-    def __init__(self, client: KubeClient, plugin: Plugin | None = None) -> None:
+    """Also remembers in which namespaces this process has seen to them."""
+
+    def __init__(
+        self, client: KubeClient, plugin: Plugin | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Without a plugin that of this installation."""
         self._client = client
-        self._plugin = plugin
+        self._plugin = plugin or plugin_in()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: dict[str, float] = {}
+
+    @property
+    def version(self) -> str:
+        """Of the plugin that this controller ships."""
+        return self._plugin.version
+
+    def are_there(self, namespace: str) -> bool:
+        """As far as this process knows: it looks again from time to time, because somebody may delete them."""
+        with self._lock:
+            return self._clock() < self._seen.get(namespace, float("-inf")) + _LOOKED_AT
 
     def ensure(self, namespace: str) -> None:
         """Two requests where all is there already."""
         self._ensure_token(namespace)
         self._ensure_files(namespace)
+        with self._lock:
+            self._seen[namespace] = self._clock()
 
     def _ensure_token(self, namespace: str) -> None:
         """What is there stays, whoever made it: servers and controller read it from the same place."""
@@ -48,7 +71,7 @@ class EngineObjects:
                 self._client.create(SECRETS.path(namespace), token_secret(namespace, token))
 
     def _ensure_files(self, namespace: str) -> None:
-        wanted, path = plugin_map(namespace, self._plugin or plugin_in()), CONFIGMAPS.path(namespace, ENGINE_NAME)
+        wanted, path = plugin_map(namespace, self._plugin), CONFIGMAPS.path(namespace, ENGINE_NAME)
         try:
             known = self._client.get(path)
         except NotFound:

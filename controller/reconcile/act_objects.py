@@ -17,6 +17,7 @@ from controller.domain.actions import (
     EndJob,
     EnsureJob,
     EnsureMerged,
+    EnsurePluginObjects,
     RemoveFinalizer,
     SwitchRoute,
 )
@@ -37,7 +38,6 @@ from controller.reconcile.act_pods import StillRouted
 from controller.reconcile.caches import RELEASES
 from controller.reconcile.jobs import JOB_NAME_LABEL, is_active, job_facts
 from controller.reconcile.objects.budget import BUDGETS, budget
-from controller.reconcile.objects.engine import Plugin
 from controller.reconcile.objects.jobs import contract_map, job, owned_by_job
 from controller.reconcile.objects.merged import merged_deployment
 from controller.reconcile.objects.metadata import is_made_for, is_ours
@@ -77,14 +77,15 @@ class ObjectActions:
         job_image: str,
         job_service_account: str = "",
         artifact_check: ArtifactCheck = ArtifactCheck.DIGESTS,
-        plugin: Plugin | None = None,
+        *,
+        engine_objects: EngineObjects,
     ) -> None:
         self._client = client
         self._fence = fence
         self._job_image = job_image
         self._job_service_account = job_service_account
         self._verification = Verification(job_image, artifact_check)
-        self._engine = EngineObjects(client, plugin)
+        self._engine_objects = engine_objects
         self.capacity = CapacityActions(client, fence)
 
     def add_finalizer(self, action: AddFinalizer, turn: Turn) -> None:
@@ -114,13 +115,13 @@ class ObjectActions:
             if is_ours(known, turn.snapshot.release) and is_active(known):
                 self._delete(JOBS, turn, action.job, known["metadata"]["uid"])
 
-    def ensure_engine(self, namespace: str) -> None:
+    def ensure_plugin_objects(self, action: EnsurePluginObjects, turn: Turn) -> None:
         """What pods with the engine plugin mount: without the ConfigMap they do not start."""
-        self._engine.ensure(namespace)
+        self._engine_objects.ensure(turn.key.namespace)
 
     def ensure_merged(self, action: EnsureMerged, turn: Turn) -> None:
         """Once made it is not changed again: a new base template must not restart what serves."""
-        self.ensure_engine(turn.key.namespace)
+        self._engine_objects.ensure(turn.key.namespace)
         port = turn.port_of(artifact_backend(action.artifact_id))
         self._point(turn, preview_service(turn.snapshot, action.artifact_id, port))
         wanted = merged_deployment(turn.snapshot, turn.base, action.artifact_id, action.path, self._verification)

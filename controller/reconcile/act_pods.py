@@ -7,27 +7,36 @@ other releases on the same base fill the same slots. Must not know: when any of 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 from weakref import WeakValueDictionary
 
 from controller.domain.actions import (
+    ClearAlias,
+    FlipAlias,
     LoadAdapter,
     ProbeAndLabel,
     RemoveLabel,
     ReplaceAdapter,
     StageAdapter,
+    TellRouted,
     UnloadAdapter,
 )
-from controller.domain.loading import UNROUTE_DELAY
+from controller.domain.pod_steps import UNROUTE_DELAY
 from controller.domain.snapshot import LoadFailure, PodFacts, Snapshot
 from controller.engine.errors import EngineTroubled, NameTaken, UnknownAdapter
+from controller.engine.plugin_client import Alias
 from controller.errors import AdapterReleaseError, Conflict, LeadershipLost, NotFound, PermanentError, TransientError
-from controller.reconcile.engines import Engine, Engines
+from controller.reconcile.engines import Engine, Engines, Plugin
 from controller.reconcile.failures import LoadFailures
-from controller.reconcile.pods import UNROUTED_ANNOTATION_PREFIX, container_status, parse_time
+from controller.reconcile.objects.engine import MEMORY_PREFIX, memory
+from controller.reconcile.pods import (
+    UNROUTED_ANNOTATION_PREFIX,
+    container_status,
+    parse_time,
+)
 from controller.reconcile.turn import Fence, StalePod, StaleRelease, Turn
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import PODS
@@ -101,6 +110,38 @@ class PodActions:
         with suppress(UnknownAdapter):
             engine.unload(action.staging_name)
 
+    def flip(self, action: FlipAlias, turn: Turn) -> None:
+        """The name first, then its memory and its label in one write: a restart in between brings the old version.
+        What is not written now, because the pod has changed, is written with the label after a probe."""
+        pod = turn.pod(action.pod)
+        snapshot, alias = turn.snapshot, _alias(turn, action.digest, action.path, action.version)
+        live = self._live(turn, pod)
+        self._fence.check(turn)
+        self._plugin(turn, pod).set_alias(snapshot.model_name, alias)
+        labels = live["metadata"].get("labels") or {}
+        patch = {
+            "uid": pod.uid,
+            "resourceVersion": live["metadata"]["resourceVersion"],
+            "labels": {snapshot.loaded_label: action.label} if snapshot.loaded_label in labels else {},
+            "annotations": memory(snapshot.name, snapshot.model_name, alias),
+        }
+        with suppress(Conflict):
+            self._client.merge_patch(PODS.path(turn.key.namespace, pod.name), {"metadata": patch})
+
+    def clear_alias(self, action: ClearAlias, turn: Turn) -> None:
+        pod = turn.pod(action.pod)
+        if self._is_routed(self._live(turn, pod), turn.snapshot):
+            raise StillRouted(f"pod {pod.name} may still get requests: {turn.snapshot.model_name} stays known there")
+        self._fence.check(turn)
+        forgotten = {"uid": pod.uid, "annotations": {MEMORY_PREFIX + turn.snapshot.name: None}}
+        self._client.merge_patch(PODS.path(turn.key.namespace, pod.name), {"metadata": forgotten})
+        self._plugin(turn, pod).clear_alias(turn.snapshot.model_name)
+
+    def tell_routed(self, action: TellRouted, turn: Turn) -> None:
+        pod, port = turn.server(action.pod)
+        tokens = self._engines.secrets.plugin_tokens(turn.key.namespace)
+        self._engines.plugin_at(pod.ip, port, tokens).tell_routed(turn.snapshot.model_name, action.routed)
+
     def probe_and_label(self, action: ProbeAndLabel, turn: Turn) -> None:
         pod = turn.pod(action.pod)
         live = self._live(turn, pod)  # before the probe: a restart in between changes its resourceVersion
@@ -108,7 +149,11 @@ class PodActions:
         with self._remembering(turn, pod, action.digest):
             _expect(engine, action.engine_name, action.path)
             engine.probe(action.engine_name)
-        self._label(turn, pod, live, action.label)
+        remembers: dict[str, str] = {}
+        if pod.plugin is not None:
+            alias = _alias(turn, action.digest, action.path, action.version)
+            remembers = memory(turn.snapshot.name, turn.snapshot.model_name, alias)
+        self._label(turn, pod, live, action.label, remembers)
 
     def remove_label(self, action: RemoveLabel, turn: Turn) -> None:
         """Fenced also where the label lies: who looks again at once takes it off by what is true then."""
@@ -118,7 +163,7 @@ class PodActions:
         name = turn.snapshot.name
         patch = {
             "uid": pod.uid,
-            "labels": {turn.snapshot.loaded_label: None},
+            "labels": {turn.snapshot.loaded_label: None, turn.snapshot.routed_label: None},
             "annotations": {UNROUTED_ANNOTATION_PREFIX + name: when},
         }
         with suppress(NotFound):
@@ -140,7 +185,8 @@ class PodActions:
         meta = live["metadata"]
         left = parse_time((meta.get("annotations") or {}).get(UNROUTED_ANNOTATION_PREFIX + snapshot.name, ""))
         just_left = left is not None and self._now() < left + UNROUTE_DELAY
-        return just_left or snapshot.loaded_label in (meta.get("labels") or {})
+        labels = meta.get("labels") or {}
+        return just_left or snapshot.loaded_label in labels or snapshot.routed_label in labels
 
     def _load(self, engine: Engine, turn: Turn, name: str, path: str) -> None:
         adapters = {n: m.root for n, m in engine.models().items() if m.parent is not None}
@@ -174,12 +220,14 @@ class PodActions:
             raise StalePod(f"the label of pod {pod.name} was changed from {was} to {now} during its update")
         return live
 
-    def _label(self, turn: Turn, pod: PodFacts, live: dict[str, Any], value: str) -> None:
+    def _label(
+        self, turn: Turn, pod: PodFacts, live: dict[str, Any], value: str, annotations: Mapping[str, str] | None = None
+    ) -> None:
         patch = {
             "uid": pod.uid,
             "resourceVersion": live["metadata"]["resourceVersion"],
-            "labels": {turn.snapshot.loaded_label: value},
-            "annotations": {UNROUTED_ANNOTATION_PREFIX + turn.snapshot.name: None},
+            "labels": {turn.snapshot.loaded_label: value, turn.snapshot.routed_label: "true"},
+            "annotations": {UNROUTED_ANNOTATION_PREFIX + turn.snapshot.name: None, **(annotations or {})},
         }
         self._client.merge_patch(PODS.path(turn.key.namespace, pod.name), {"metadata": patch})
 
@@ -193,6 +241,9 @@ class PodActions:
         if (live["metadata"]["uid"], own.get("containerID", "")) != (pod.uid, pod.container_id):
             raise StalePod(f"pod {pod.name} was replaced or its container restarted")
         return live
+
+    def _plugin(self, turn: Turn, pod: PodFacts) -> Plugin:
+        return self._engines.plugin_at(pod.ip, turn.base.port, self._engines.tokens_of(turn.key.namespace, turn.base))
 
     def _engine(self, turn: Turn, pod: PodFacts) -> Engine:
         return self._engines.in_pod(pod, turn.base, turn.key.namespace)
@@ -218,6 +269,11 @@ class PodActions:
             self._failures.record(turn.key, pod.uid, pod.container_id, failure)
             raise
         self._failures.clear(turn.key, pod.uid, pod.container_id, digest)
+
+
+def _alias(turn: Turn, digest: str, path: str, version: str) -> Alias:
+    """What the plugin on a base pod is told about that version."""
+    return Alias(turn.snapshot.engine_name(digest), path, str(turn.key), version, "adapter")
 
 
 def _expect(engine: Engine, name: str, path: str) -> None:

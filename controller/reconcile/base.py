@@ -26,6 +26,8 @@ _PORT = 8000
 _MAX_LORAS = 1
 _MAX_LORA_RANK = 16
 
+# What vLLM imports as --middleware (controller/engine/plugin, as it is mounted).
+PLUGIN_MIDDLEWARE = "adapterrelease_engine.Middleware"
 _UPDATING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 _API_KEY = "VLLM_API_KEY"
 _REFERENCE = re.compile(r"\$\(?\{?(\w+)\}?\)?")
@@ -58,8 +60,13 @@ def base_facts(deployment: Json) -> BaseFacts:
         container=container["name"],
         api_key_secret=secret,
         api_key_is_plain=secret is None and _plain_api_key(container, arguments) is not None,
+        has_plugin=_has_plugin(arguments),
         problems=tuple(problems),
     )
+
+
+def _has_plugin(arguments: Arguments) -> bool:
+    return any(o.flag == "--middleware" and PLUGIN_MIDDLEWARE in o.values for o in arguments.options)
 
 
 def vllm_container(deployment: Json) -> Json | None:

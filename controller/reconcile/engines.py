@@ -1,14 +1,11 @@
-"""Access to the vLLM servers of a base and of merged models: their addresses, their API key, many at once.
-
-The key is read from the Secret that the base's container names, never logged, and kept for a minute.
-"""
+"""Access to the vLLM servers of a base and of merged models: addresses, API keys and tokens, many at once."""
 
 from __future__ import annotations
 
 import base64
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Protocol, TypeVar
 
@@ -16,15 +13,18 @@ import httpx
 
 from controller.domain.snapshot import BaseFacts, PodFacts
 from controller.engine.metrics import RequestCounters
+from controller.engine.plugin_client import Alias, PluginClient, PluginState
+from controller.engine.server import Server
 from controller.engine.vllm import Model, Timeouts, VllmClient
 from controller.errors import AdapterReleaseError, PermanentError
 from controller.reconcile.base import plain_api_key
+from controller.reconcile.objects.engine import ENGINE_NAME
 from controller.runtime import logs
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import Resource
 
 SECRETS = Resource("", "v1", "secrets", "Secret")
-_KEY_KEPT = 60.0
+_KEPT = 60.0  # seconds
 
 T = TypeVar("T")
 
@@ -39,66 +39,105 @@ class Engine(Protocol):
     def counters(self) -> RequestCounters: ...
 
 
+class Plugin(Protocol):
+    """What `PluginClient` offers."""
+
+    def state(self) -> PluginState | None: ...
+    def set_alias(self, name: str, alias: Alias) -> None: ...
+    def clear_alias(self, name: str) -> None: ...
+    def tell_routed(self, name: str, routed: bool) -> None: ...
+
+
 class ApiKeyNotReadable(PermanentError):  # noqa: N818 - the reason that users read
     default_reason = "ApiKeyNotReadable"
 
 
-class ApiKeys:
-    """API keys by Secret."""
+class Secrets:
+    """Values of Secrets, read when they are needed, kept for a minute, hidden from the log."""
 
     def __init__(self, client: KubeClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, str, str], tuple[float, str]] = {}
+        self._known: dict[tuple[str, str], tuple[float, Mapping[str, str]]] = {}
 
     def key_of(self, namespace: str, base: BaseFacts) -> str | None:
-        """None: the server asks for none. ApiKeyNotReadable when RBAC, the Secret or its key is missing."""
+        """vLLM's API key. None: it asks for none. ApiKeyNotReadable when RBAC, the Secret or its key is missing."""
         if base.api_key_secret is None:
             return plain_api_key(base)
-        place = (namespace, *base.api_key_secret)
-        with self._lock:
-            read_at, key = self._known.get(place, (float("-inf"), ""))
-        if self._clock() < read_at + _KEY_KEPT:
-            return key
-        key = self._read(*place)
-        logs.hide(key)
-        with self._lock:
-            self._known[place] = (self._clock(), key)
-        return key
-
-    def _read(self, namespace: str, name: str, key: str) -> str:
+        name, key = base.api_key_secret
         try:
-            secret = self._client.get(SECRETS.path(namespace, name))
+            found = self._values(namespace, name)
         except PermanentError as error:
             raise ApiKeyNotReadable(
                 f"the controller cannot read the API key of vLLM from Secret {name}: {error.message}; "
                 f"allow its service account to get this Secret by a Role in namespace {namespace}"
             ) from error
+        if key not in found:
+            raise ApiKeyNotReadable(f"Secret {name} has no usable key {key} for the API key of vLLM")
+        return found[key]
+
+    def plugin_tokens(self, namespace: str) -> list[str]:
+        """The tokens of the engine plugin, the newest first; none where the Secret cannot be read."""
         try:
-            return base64.b64decode(secret["data"][key]).decode().strip()
-        except (KeyError, ValueError) as error:
-            raise ApiKeyNotReadable(f"Secret {name} has no usable key {key} for the API key of vLLM") from error
+            found = self._values(namespace, ENGINE_NAME)
+        except AdapterReleaseError:
+            return []
+        return [found[key] for key in ("token", "previous-token") if found.get(key)]
+
+    def _values(self, namespace: str, name: str) -> Mapping[str, str]:
+        place = (namespace, name)
+        with self._lock:
+            read_at, values = self._known.get(place, (float("-inf"), {}))
+        if self._clock() < read_at + _KEPT:
+            return values
+        data = self._client.get(SECRETS.path(namespace, name)).get("data") or {}
+        values = {key: text for key, value in data.items() if (text := _decoded(value))}
+        for text in values.values():
+            logs.hide(text)
+        with self._lock:
+            self._known[place] = (self._clock(), values)
+        return values
+
+
+def _decoded(value: str) -> str:
+    """Empty: it is no text."""
+    try:
+        return base64.b64decode(value).decode().strip()
+    except ValueError:
+        return ""
 
 
 class Engines:
     """Makes clients; asks many servers at once."""
 
-    def __init__(self, http: httpx.Client, keys: ApiKeys, executor: Executor, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self, http: httpx.Client, secrets: Secrets, executor: Executor, timeouts: Timeouts | None = None
+    ) -> None:
         self._http = http
-        self._keys = keys
+        self.secrets = secrets
         self._executor = executor
         self._timeouts = timeouts or Timeouts()
 
     def key_of(self, namespace: str, base: BaseFacts) -> str | None:
-        return self._keys.key_of(namespace, base)
+        return self.secrets.key_of(namespace, base)
 
-    def at(self, host: str, port: int, api_key: str | None) -> Engine:
-        address = f"[{host}]" if ":" in host else host
-        return VllmClient(f"http://{address}:{port}", api_key, http=self._http, timeouts=self._timeouts)
+    def tokens_of(self, namespace: str, base: BaseFacts) -> list[str]:
+        """Those of the engine plugin, where the servers have it."""
+        return self.secrets.plugin_tokens(namespace) if base.has_plugin else []
+
+    def at(self, host: str, port: int, api_key: str | None, tokens: Sequence[str] = ()) -> Engine:
+        return VllmClient(self._server(host, port, api_key, tokens), self._timeouts)
+
+    def plugin_at(self, host: str, port: int, tokens: Sequence[str]) -> Plugin:
+        return PluginClient(self._server(host, port, None, tokens), self._timeouts)
 
     def in_pod(self, pod: PodFacts, base: BaseFacts, namespace: str) -> Engine:
-        return self.at(pod.ip, base.port, self.key_of(namespace, base))
+        return self.at(pod.ip, base.port, self.key_of(namespace, base), self.tokens_of(namespace, base))
+
+    def _server(self, host: str, port: int, api_key: str | None, tokens: Sequence[str]) -> Server:
+        address = f"[{host}]" if ":" in host else host
+        return Server(f"http://{address}:{port}", api_key, tokens, http=self._http)
 
     def of_all(self, questions: Iterable[Callable[[], T]]) -> list[T | None]:
         """The answers, asked at the same time and in the given order; None for a server that gave none."""

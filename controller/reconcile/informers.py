@@ -15,6 +15,7 @@ from controller.reconcile.caches import (
     without_spec,
 )
 from controller.reconcile.objects.metadata import MANAGED_BY_LABEL, MANAGER
+from controller.reconcile.plugin_bases import plugin_base
 from controller.runtime.client import KubeClient
 from controller.runtime.reflector import Informer
 from controller.runtime.resources import (
@@ -75,6 +76,11 @@ class Informers:
                 informer.add_handler(handler)
         for informer in self._by_resource["releases"].values():
             informer.add_handler(enqueueing_deleted(concerned.by_deleted_release, add))
+
+    def report_plugin_bases_to(self, add: Callable[[Key], None]) -> None:
+        """From now on the keys of Deployments with the engine plugin are added; first those of all there are."""
+        for informer in self._by_resource["deployments"].values():
+            informer.add_handler(enqueueing(plugin_base, add))
 
     def problem(self) -> str | None:
         """For readiness: what is not there yet, or not up to date."""

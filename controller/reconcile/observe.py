@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from controller.api.status import BackendKind, Counters, Step
 from controller.api.v1alpha1 import RELEASE_LABEL, AdapterRelease
 from controller.domain.snapshot import BaseFacts, JobFacts, MergedFacts, PodFacts, Problem, RouteFacts, Snapshot
 from controller.errors import NotFound
+from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.base import base_facts
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
-from controller.reconcile.engines import ApiKeyNotReadable, Engine, Engines
+from controller.reconcile.engines import ApiKeyNotReadable, Engines
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.jobs import JOB_NAME_LABEL, Progress, has_begun, is_active, job_facts
 from controller.reconcile.merged import merged_facts, sum_counters
@@ -29,6 +29,7 @@ from controller.reconcile.objects.metadata import (
 )
 from controller.reconcile.pods import is_running, living, pod_facts
 from controller.reconcile.route import Answer, address_of, ask_route, route_facts
+from controller.reconcile.servers import Servers
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import CONFIGMAPS, Key
 
@@ -55,12 +56,14 @@ class Observer:
         engines: Engines,
         failures: LoadFailures,
         progress: Progress,
+        engine_objects: EngineObjects,
     ) -> None:
         self._client = client
         self._caches = caches
         self._engines = engines
         self._failures = failures
         self._progress = progress
+        self._engine_objects = engine_objects
 
     def observe(self, key: Key) -> Snapshot | None:
         """None: there is no such release."""
@@ -68,15 +71,18 @@ class Observer:
         if release is None:
             return None
         base, api_key = self._base(release)
+        has_plugin = base is not None and base.has_plugin
         return Snapshot(
             release=release,
             base=base,
-            base_pods=self._base_pods(key, base, api_key),
+            base_pods=self._base_pods(release, base, api_key),
             jobs=self._jobs(release),
             merged=self._merged(release),
             route=self._route(release, api_key),
             rivals=self._rivals(release),
             services_taken=self._services_taken(release),
+            plugin_version=self._engine_objects.version,
+            lacks_plugin_objects=has_plugin and not self._engine_objects.are_there(key.namespace),
         )
 
     def _base(self, release: AdapterRelease) -> tuple[BaseFacts | None, str | None]:
@@ -92,15 +98,13 @@ class Observer:
             problem = Problem(error.reason, error.message)
             return replace(base, problems=(*base.problems, problem)), None
 
-    def _base_pods(self, key: Key, base: BaseFacts | None, api_key: str | None) -> tuple[PodFacts, ...]:
+    def _base_pods(self, release: AdapterRelease, base: BaseFacts | None, api_key: str | None) -> tuple[PodFacts, ...]:
+        key = Key(release.metadata.namespace, release.metadata.name)
         if base is None or not base.selector:
             return ()
         found = living(self._caches.pods.list(key.namespace, base.selector))
         pods = [self._remember(key, pod_facts(p, base.container, key.name)) for p in found]
-        usable = [p for p in pods if p.usable]
-        questions = [partial(_adapters, self._engines.at(p.ip, base.port, api_key)) for p in usable]
-        answers = {p.uid: answer for p, answer in zip(usable, self._engines.of_all(questions), strict=True)}
-        return tuple(replace(p, adapters=answers.get(p.uid)) for p in pods)
+        return Servers(self._engines, base, key.namespace, release.model_name, api_key).with_adapters(pods)
 
     def _remember(self, key: Key, pod: PodFacts) -> PodFacts:
         return replace(pod, load_failure=self._failures.last(key, pod.uid, pod.container_id))
@@ -131,13 +135,15 @@ class Observer:
         for deployment in self._merged_deployments(release):
             server = base_facts(deployment)
             pods = living(self._caches.pods.list(namespace, deployment["spec"]["selector"]["matchLabels"]))
-            known = [pod_facts(p, server.container, release.metadata.name) for p in pods]
+            api_key = self._key_of(namespace, server)
+            asked = Servers(self._engines, server, namespace, release.model_name, api_key)
+            known = asked.with_clients([pod_facts(p, server.container, release.metadata.name) for p in pods])
             counters = None
             if _artifact_of(deployment) == watched:
                 running = [
                     k for p, k in zip(pods, known, strict=True) if is_running(p, server.container) and not k.deleting
                 ]
-                counters = self._counters(running, server.port, self._key_of(namespace, server))
+                counters = self._counters(running, server.port, api_key)
             facts.append(merged_facts(deployment, server, pods, known, counters))
         return tuple(facts)
 
@@ -194,11 +200,6 @@ class Observer:
         names = (release.metadata.name, adapter_service_name(release), preview_service_name(release))
         found = [(n, self._caches.services.get(release.metadata.namespace, n)) for n in names]
         return tuple(n for n, service in found if service is not None and not is_ours(service, release))
-
-
-def _adapters(engine: Engine) -> dict[str, str]:
-    """Name -> root of the adapters; the base itself has no parent."""
-    return {name: model.root for name, model in engine.models().items() if model.parent is not None}
 
 
 def _artifact_of(deployment: Json) -> str:

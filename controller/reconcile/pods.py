@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from controller.api.v1alpha1 import LOADED_LABEL_PREFIX
+from controller.api.v1alpha1 import LOADED_LABEL_PREFIX, ROUTED_LABEL_PREFIX
 from controller.domain.snapshot import PodFacts
 from controller.job.summary import Failure, parse_summary
 
@@ -29,6 +29,7 @@ def pod_facts(pod: Json, container: str, release: str) -> PodFacts:
         deleting="deletionTimestamp" in meta,
         container_id=own.get("containerID", ""),
         loaded_label=(meta.get("labels") or {}).get(LOADED_LABEL_PREFIX + release),
+        routed_label=ROUTED_LABEL_PREFIX + release in (meta.get("labels") or {}),
         unrouted_at=parse_time(unrouted) if unrouted else None,
     )
 

@@ -57,6 +57,14 @@ class Turn:
             raise StaleRelease("neither the base Deployment nor a merged one was seen")
         return found
 
+    def server(self, name: str) -> tuple[PodFacts, int]:
+        """A pod of the base or of a merged Deployment as it was observed, and vLLM's port in it."""
+        for merged in self.snapshot.merged:
+            for pod in merged.pods:
+                if pod.name == name:
+                    return pod, merged.port
+        return self.pod(name), self.base.port
+
     def pod(self, name: str) -> PodFacts:
         """The base pod as it was observed."""
         found = next((p for p in self.snapshot.base_pods if p.name == name), None)

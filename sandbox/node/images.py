@@ -14,6 +14,8 @@ BIN_DIR = "/opt/adapterrelease/bin"
 # Where containers see this machine's checkout and its environment for models; container_spec.py puts them there.
 CHECKOUT = Path("/opt/adapterrelease/checkout")
 ML_ENV = Path("/opt/adapterrelease/ml")
+# Where the pod of the gateway mounts what sandbox/gateway/build.sh has made: other pods are not shown it.
+GATEWAY = Path("/opt/adapterrelease/gateway")
 
 
 def images(checkout: Path = CHECKOUT, ml_env: Path = ML_ENV) -> list[Image]:
@@ -35,6 +37,11 @@ def images(checkout: Path = CHECKOUT, ml_env: Path = ML_ENV) -> list[Image]:
             "vllm/vllm-openai:sandbox",
             entrypoint=("vllm", "serve"),
             scripts={"vllm": _vllm(checkout, ml_env)},
+        ),
+        Image(
+            "library/traefik:sandbox",
+            entrypoint=("traefik",),
+            scripts={"traefik": f'#!/bin/sh\nexec {GATEWAY}/traefik "$@"\n'},
         ),
     ]
 

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from controller.api.status import Step
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import Build, Observe, Rollout, Validation
-from controller.domain import loading, pipeline, plan, traffic
+from controller.domain import draining, pipeline, plan, pod_steps, traffic
 from controller.domain.snapshot import JobKind
 from controller.reconcile.objects.metadata import (
     adapter_service_name,
@@ -77,10 +77,11 @@ def test_the_delays_beside_the_steps_are_right() -> None:
     listed = [duration_in(row[1]) for row in rows(section(PAGE, "Deadlines")) if len(row) == 2]
     assert listed == [
         default_of(Rollout, "scale_down_delay"),
-        loading.UNROUTE_DELAY,
+        pod_steps.UNROUTE_DELAY,
+        draining.DRAIN_LIMIT,
         default_of(Rollout, "rollback_window"),
         traffic.UNAVAILABLE_GRACE,
-        loading.LOAD_RETRY,
+        pod_steps.LOAD_RETRY,
         plan.FORGET_DEADLINE,
     ]
 

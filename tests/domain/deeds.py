@@ -17,9 +17,10 @@ from controller.api.v1alpha1 import RETRY_ANNOTATION
 from controller.domain import actions as act
 from controller.domain.inputs import build_attempt, build_inputs, spec_inputs, validate_inputs
 from controller.domain.snapshot import JobFacts, JobState, LoadFailure, PodFacts, Snapshot, artifact_label, hex_of
-from tests.domain.world import ARTIFACT, ROUTE, BasePod, Broken, Job, Merged, World
+from tests.domain.world import ARTIFACT, ROUTE, ROUTED, BasePod, Broken, Job, Merged, World
 
 UNROUTE_DELAY = timedelta(seconds=5)
+DRAIN_LIMIT = timedelta(minutes=10)
 
 
 def do(world: World, action: act.Action, seen: Snapshot) -> None:
@@ -73,6 +74,8 @@ def _check_memory(world: World, old: AdapterReleaseStatus, new: AdapterReleaseSt
             raise Broken(f"1: {new.serving.backend} is said to serve, but never answered")
         if world.answers_wrong or not _endpoints_are_of(world, new.serving.backend):
             raise Broken("1: the switch was believed, although the route did not answer rightly")
+        if _old_version_answers(world, new.serving.backend):
+            raise Broken("1: the switch was reported while a pod in the route still gave another version")
     key = spec_inputs(world.release())
     _check_rejections(world, old, new, key)
     _readmit(world, old, new, key)
@@ -84,6 +87,14 @@ def _endpoints_are_of(world: World, backend: Backend) -> bool:
     if world.slow_endpoints is None:
         return True
     return set(world.endpoints()) <= set(world.routed_pods(world.snapshot().selector_for(backend)))
+
+
+def _old_version_answers(world: World, backend: Backend) -> bool:
+    """Somebody who asks after the switch was reported may still get another version."""
+    if backend.kind is BackendKind.ARTIFACT or world.slow_endpoints is not None:
+        return False
+    routed = [world.pods[name] for name in world.routed_pods() if name in world.pods]
+    return any((world.root(p) or "").rpartition("/")[2] != hex_of(backend.id) for p in routed if not p.mute)
 
 
 def _check_rejections(world: World, old: AdapterReleaseStatus, new: AdapterReleaseStatus, key: str) -> None:
@@ -148,7 +159,12 @@ def _takes_a_lying_label_off(action: act.Action, seen: Snapshot) -> bool:
     pod = _seen_pod(seen, action.pod)
     if pod is None or not pod.usable or pod.adapters is None:
         return True
-    return (pod.adapters.get(ROUTE) or "").rpartition("/")[2][:8] != pod.loaded_label
+    held = (pod.adapters.get(ROUTE) or "").rpartition("/")[2]
+    rollout, served = seen.release.status.rollout, seen.release.status.serving
+    known = [served.backend if served else None, rollout.target, rollout.origin]
+    if seen.in_place:
+        return held not in {hex_of(b.id) for b in known if b is not None}
+    return held[:8] != pod.loaded_label
 
 
 def _knows_another_port(world: World, action: act.Action, seen: Snapshot) -> bool:
@@ -241,6 +257,55 @@ def _load(world: World, pod: BasePod, name: str, digest: str, path: str) -> None
     _forget_failure(pod, digest)
 
 
+def _flip_alias(world: World, action: act.FlipAlias, seen: Snapshot) -> None:
+    pod = _answering_pod(world, action.pod)
+    if pod is None or stale(world, seen):
+        return
+    if not pod.plugin:
+        return  # it was made anew without the plugin since
+    if pod.adapters.get(action.engine_name) != action.path:
+        return  # the plugin: 409
+    if pod.routed and ROUTED in (world.selector or {}) and not _is_decided(seen, action.digest):
+        raise Broken("1: clients get a version that was not decided on")
+    pod.alias = action.engine_name
+    if pod.loses_writes:
+        return
+    pod.remembered = (action.engine_name, action.path)
+    if pod.label is not None:
+        _label(world, pod, action.label, action.digest)
+
+
+def _is_decided(seen: Snapshot, digest: str) -> bool:
+    rollout, served = seen.release.status.rollout, seen.release.status.serving
+    known = [rollout.target if rollout.step in (Step.SWITCHING, Step.ROLLING_BACK) else None]
+    return digest in {b.id for b in [*known, served.backend if served else None] if b is not None}
+
+
+def _clear_alias(world: World, action: act.ClearAlias, seen: Snapshot) -> None:
+    pod = _answering_pod(world, action.pod)
+    if pod is None or stale(world, seen) or pod.label is not None or pod.routed:
+        return  # act's guards
+    known = _seen_pod(seen, action.pod)
+    if known is not None and _left_just_now(known.unrouted_at, world):
+        raise Broken("4: the alias was taken away before the delay was over")
+    if _left_just_now(pod.unrouted_at, world):
+        return
+    pod.alias, pod.remembered, pod.told_away_at = None, None, None
+
+
+def _tell_routed(world: World, action: act.TellRouted, seen: Snapshot) -> None:
+    servers: list[BasePod | Merged] = [p for p in world.pods.values() if p.name == action.pod and not p.mute]
+    servers += [m for m in world.merged.values() if f"merged-{m.uid}" == action.pod and m.available]
+    for server in servers:
+        if not action.routed and server.told_away_at is not None:
+            continue
+        server.told_away_at = None if action.routed else world.now
+
+
+def _nothing(world: World, action: act.Action, seen: Snapshot) -> None:
+    """It costs nobody an answer."""
+
+
 def _slot_was_free(action: act.LoadAdapter | act.StageAdapter, seen: Snapshot) -> None:
     pod = _seen_pod(seen, action.pod)
     held = len(pod.adapters or {}) if pod else 0
@@ -272,12 +337,12 @@ def _replace_adapter(world: World, action: act.ReplaceAdapter, seen: Snapshot) -
 
 def _probe_and_label(world: World, action: act.ProbeAndLabel, seen: Snapshot) -> None:
     pod = _answering_pod(world, action.pod)
-    if pod is not None and pod.adapters.get(action.engine_name) == action.path:
+    if pod is not None and pod.listed.get(action.engine_name) == action.path:
         _label(world, pod, action.label, action.digest)
 
 
 def _label(world: World, pod: BasePod, label: str, digest: str) -> None:
-    pod.label, pod.unrouted_at = label, None
+    pod.label, pod.routed, pod.unrouted_at = label, True, None
     _forget_failure(pod, digest)
     world.proven_adapters.add(digest)
 
@@ -289,8 +354,8 @@ def _forget_failure(pod: BasePod, digest: str) -> None:
 
 def _remove_label(world: World, action: act.RemoveLabel, seen: Snapshot) -> None:
     pod = world.pods.get(action.pod)
-    if pod is not None and pod.label is not None and not stale(world, seen):
-        pod.label, pod.unrouted_at = None, world.now
+    if pod is not None and (pod.label is not None or pod.routed) and not stale(world, seen):
+        pod.label, pod.routed, pod.unrouted_at = None, False, world.now
 
 
 def _left_just_now(unrouted_at: datetime | None, world: World) -> bool:
@@ -313,7 +378,18 @@ def _unload_adapter(world: World, action: act.UnloadAdapter, seen: Snapshot) -> 
             return  # act's guard: somebody else took it out since
     elif not action.engine_name.startswith(f"{ROUTE}@"):
         raise Broken(f"{action.engine_name} is not ours to unload")
+    elif action.engine_name == pod.alias:
+        return  # the plugin does not let go what clients get
+    elif action.engine_name in pod.running and (known := _seen_pod(seen, action.pod)):
+        _has_had_its_time(world, action.engine_name, known)
     pod.adapters.pop(action.engine_name, None)
+
+
+def _has_had_its_time(world: World, engine_name: str, known: PodFacts) -> None:
+    draining = [x for x in world.status.rollout.draining if f"{ROUTE}@{hex_of(x.backend.id)[:12]}" == engine_name]
+    seen_running = known.plugin is not None and known.plugin.in_flight.get(engine_name)
+    if seen_running and any(world.now < x.until + DRAIN_LIMIT for x in draining):
+        raise Broken("4: a version was unloaded while requests ran on it")
 
 
 # -- Deployments and the route
@@ -328,6 +404,7 @@ def _ensure_merged(world: World, action: act.EnsureMerged, seen: Snapshot) -> No
             raise Broken("5: a rejected artifact is tried again")
     world.counter += 1
     world.merged[action.artifact_id] = Merged(action.artifact_id, f"m{world.counter}", port=seen.base.port)
+    world.merged[action.artifact_id].plugin = seen.base.has_plugin  # (in truth always; here both are tried)
 
 
 def _delete_merged(world: World, action: act.DeleteMerged, seen: Snapshot) -> None:
@@ -339,6 +416,9 @@ def _delete_merged(world: World, action: act.DeleteMerged, seen: Snapshot) -> No
     left = world.left_route_at.get(action.artifact_id)
     if left is not None and world.now - left < parse_duration(world.release().spec.rollout.scale_down_delay):
         raise Broken("4: a Deployment was deleted before scaleDownDelay was over")
+    running = any(p.plugin and p.plugin.in_flight for m in seen.merged if m.uid == merged.uid for p in m.pods)
+    if running and left is not None and world.now - left < DRAIN_LIMIT:
+        raise Broken("4: a Deployment was deleted while requests ran on it")
     del world.merged[action.artifact_id]
 
 
@@ -401,6 +481,10 @@ _DEEDS: dict[type[act.Action], Callable[[World, Any, Snapshot], None]] = {
     act.LoadAdapter: _load_adapter,
     act.StageAdapter: _load_adapter,
     act.ReplaceAdapter: _replace_adapter,
+    act.FlipAlias: _flip_alias,
+    act.ClearAlias: _clear_alias,
+    act.TellRouted: _tell_routed,
+    act.EnsurePluginObjects: _nothing,
     act.ProbeAndLabel: _probe_and_label,
     act.RemoveLabel: _remove_label,
     act.UnloadAdapter: _unload_adapter,

@@ -12,13 +12,13 @@ V1, V2, V3 = (adapter_digest(n) for n in (1, 2, 3))
 M1, M2 = (digest_of("artifact", digest) for digest in (V1, V2))
 
 
-def serving_v1(pods: int = 2, slots: int = 4) -> World:
-    return settle(World(pods, slots), 12)
+def serving_v1(pods: int = 2, slots: int = 4, plugin: bool = False) -> World:
+    return settle(World(pods, slots, plugin=plugin), 12)
 
 
-def promoted(pods: int = 2, slots: int = 4) -> World:
+def promoted(pods: int = 2, slots: int = 4, plugin: bool = False) -> World:
     """v1 is merged, has the traffic, and the observation is over; the adapter is still loaded behind it."""
-    return settle(serving_v1(pods, slots).promote(), 90)
+    return settle(serving_v1(pods, slots, plugin).promote(), 90)
 
 
 def in_step(step: Step) -> Callable[[World], bool]:

@@ -26,6 +26,7 @@ from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
 OUTCOMES = ["bad", "nan", "errors", "fails", "empty", "no result", "good", "good"]
 EDITS = ["retry a", "retry b", "memory", "history", "validation", "no minScore", "observation"]
 POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace", "full"]
+POD_CHANGES += ["loses writes", "streams", "streams end"]
 MERGED_CHANGES = [
     "up",
     "up",
@@ -38,15 +39,26 @@ MERGED_CHANGES = [
     "deleted",
     "unreadable",
     "none",
+    "streams",
 ]
-SURROUNDINGS = ["base deleted", "base broken", "base back", "base port", "taken", "preview taken", "free", "rival"]
+SURROUNDINGS = [
+    "base deleted",
+    "base broken",
+    "base back",
+    "base port",
+    "taken",
+    "preview taken",
+    "free",
+    "rival",
+    "plugin",
+]
 BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing"]
 
 
 @cache
-def _begun(beginning: str, pods: int, slots: int, merge_only: tuple[int, ...]) -> World:
+def _begun(beginning: str, pods: int, slots: int, merge_only: tuple[int, ...], plugin: bool) -> World:
     """A world in which the release has come so far."""
-    world = World(pods, slots, merge_only)
+    world = World(pods, slots, merge_only, plugin)
     if beginning == "applied":
         return world
     settle(world, 12)
@@ -69,9 +81,12 @@ class Life(RuleBasedStateMachine):
         slots=st.sampled_from([4, 2, 1]),
         route=st.sampled_from(["true", "true", "lags", "wrong"]),
         merge_only=st.sampled_from([(), (2,), (1,), (1, 3), (1, 2, 3)]),
+        plugin=st.booleans(),
     )
-    def a_release(self, beginning: str, pods: int, slots: int, route: str, merge_only: tuple[int, ...]) -> None:
-        self.world = deepcopy(_begun(beginning, pods, slots, merge_only))
+    def a_release(
+        self, beginning: str, pods: int, slots: int, route: str, merge_only: tuple[int, ...], plugin: bool
+    ) -> None:
+        self.world = deepcopy(_begun(beginning, pods, slots, merge_only, plugin))
         self.world.endpoints_lag, self.world.answers_wrong = route == "lags", route == "wrong"
         self.controllers = [Controller(self.world), Controller(self.world)]
 
@@ -230,6 +245,12 @@ class Life(RuleBasedStateMachine):
             pod.adapters |= {f"stranger-{n}": f"/elsewhere/{n}" for n in range(free)}
         elif what == "deleted":
             pod.deleting, pod.ready = True, False
+        elif what == "loses writes":
+            pod.loses_writes = not pod.loses_writes
+        elif what == "streams" and pod.alias is not None:
+            pod.running[pod.alias] = number
+        elif what == "streams end":
+            pod.running.clear()
         else:
             pod.ready = what == "ready"
 
@@ -257,6 +278,8 @@ class Life(RuleBasedStateMachine):
             merged.container += 1
         elif what == "deleted":
             self.world.lose_deployment(artifact_id)
+        elif what == "streams":
+            merged.running = 2 - merged.running
         elif what == "unreadable":
             merged.unreadable = not merged.unreadable
         else:
@@ -283,6 +306,8 @@ class Life(RuleBasedStateMachine):
             world.base_gets_another_port()
         elif what == "base broken" and world.base is not None:
             world.base = replace(world.base, problems=(Problem(Reason.LORA_NOT_ENABLED, "no --enable-lora"),))
+        elif what == "plugin":
+            world.base_gets_the_plugin()
         elif what == "rival" and not world.history:
             world.rivals = (RIVAL,)
         elif what == "free":
@@ -332,7 +357,7 @@ class Life(RuleBasedStateMachine):
         was_waiting = self.world.finalizer
         settle(self.world, rounds=100)
         assert not self.world.finalizer
-        assert not any(p.label for p in self.world.pods.values())
+        assert not any(p.label or p.routed for p in self.world.pods.values())
         left = [n for p in self.world.pods.values() for n in p.adapters if n.startswith(ROUTE)]
         assert not (was_waiting and left)
 

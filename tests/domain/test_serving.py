@@ -48,6 +48,7 @@ def test_every_condition_is_there_from_the_first_look_on() -> None:
         "ArtifactBuilt",
         "Validated",
         "Promoted",
+        "GapFree",
         "Progressing",
         "Degraded",
         "Ready",

@@ -9,7 +9,7 @@ from typing import Any
 from controller.api.status import AdapterReleaseStatus
 from controller.domain import actions as act
 from controller.domain.plan import Plan, plan
-from controller.domain.snapshot import JobState, Snapshot
+from controller.domain.snapshot import JobState, PodFacts, Snapshot
 from tests.domain.deeds import do, write_status
 from tests.domain.world import Broken, World
 
@@ -53,14 +53,14 @@ class Controller:
             return fresh
         asked_at = self.cached.base.port if self.cached.base else None
         listening = fresh.base is not None and fresh.base.port == asked_at
-        now = {p.container_id: p.adapters for p in fresh.base_pods if listening}
+        now = {p.container_id: p for p in fresh.base_pods if listening}
         route = self.cached.route
         if route is not None:
             route = replace(route, answered_root=fresh.route.answered_root if fresh.route else None)
         return replace(
             fresh,
             base=self.cached.base,
-            base_pods=tuple(replace(p, adapters=now.get(p.container_id)) for p in self.cached.base_pods),
+            base_pods=tuple(_asked(p, now.get(p.container_id)) for p in self.cached.base_pods),
             jobs=self.cached.jobs,
             merged=self.cached.merged,
             route=route,
@@ -84,6 +84,10 @@ class Controller:
         while self.plan is not None:
             self.step()
         return done
+
+
+def _asked(cached: PodFacts, now: PodFacts | None) -> PodFacts:
+    return replace(cached, adapters=now.adapters if now else None, plugin=now.plugin if now else None)
 
 
 def run(world: World, rounds: int = 60, tick: float = 1.0, finish: str = "good", slow: bool = False) -> Iterator[Plan]:

@@ -24,6 +24,7 @@ from controller.domain.snapshot import (
     JobState,
     LoadFailure,
     MergedFacts,
+    PluginFacts,
     PodFacts,
     Problem,
     RouteFacts,
@@ -37,6 +38,7 @@ from tests.builders import BUILD, T0, VALIDATION, base, release
 ROUTE = "support-bot"
 ARTIFACT = "adapterrelease.dev/artifact"
 LOADED = "loaded.adapterrelease.dev/support-bot"
+ROUTED = "routed.adapterrelease.dev/support-bot"
 # A release on the base that wants the same model name came first.
 RIVAL = "support-bot-2025"
 
@@ -60,17 +62,40 @@ class BasePod:
     ready: bool = True
     deleting: bool = False
     container: int = 0
-    adapters: dict[str, str] = field(default_factory=dict)
+    adapters: dict[str, str] = field(default_factory=dict)  # by engine name
     label: str | None = None
+    routed: bool = False  # the other label
     unrouted_at: datetime | None = None
     mute: bool = False  # /v1/models does not answer
     refuses: set[str] = field(default_factory=set)  # digests (hex) that this server will not load
     replacing_fails: bool = False  # it loads beside what serves, but not in its place
     failure: LoadFailure | None = None
+    # with the engine plugin
+    plugin: bool = False
+    alias: str | None = None  # engine name that clients get
+    remembered: tuple[str, str] | None = None  # its annotation: engine name and path
+    told_away_at: datetime | None = None
+    running: dict[str, int] = field(default_factory=dict)  # requests by engine name
+    loses_writes: bool = False  # the flip is done, and its label is not written
 
     @property
     def up(self) -> bool:
         return self.ready and not self.deleting
+
+    @property
+    def listed(self) -> dict[str, str]:
+        """What /v1/models shows: the plugin shows the alias in place of its target."""
+        if self.alias not in self.adapters:
+            return dict(self.adapters)
+        return {ROUTE if name == self.alias else name: path for name, path in self.adapters.items()}
+
+    def restart(self) -> None:
+        """The container dies. The plugin loads what the annotation says before the server is ready."""
+        self.ready, self.adapters, self.failure, self.replacing_fails = False, {}, None, False
+        self.alias, self.told_away_at, self.running = None, None, {}
+        self.container += 1
+        if self.plugin and self.remembered is not None:
+            self.alias, self.adapters = self.remembered[0], dict([self.remembered])
 
 
 @dataclass
@@ -88,6 +113,9 @@ class Merged:
     never_starts: bool = False
     port: int = 8000  # that of the base when it was made
     unreadable: bool = False  # its /metrics does not answer
+    plugin: bool = False
+    told_away_at: datetime | None = None
+    running: int = 0
 
 
 @dataclass
@@ -99,8 +127,8 @@ class Job:
 
 
 class World:
-    def __init__(self, pods: int = 2, slots: int = 4, merge_only: tuple[int, ...] = ()) -> None:
-        """`merge_only`: versions that vLLM cannot serve dynamically."""
+    def __init__(self, pods: int = 2, slots: int = 4, merge_only: tuple[int, ...] = (), plugin: bool = False) -> None:
+        """`merge_only`: versions that vLLM cannot serve dynamically. `plugin`: the base has the engine plugin."""
         self.now = T0
         self.merge_only = {adapter_digest(number) for number in merge_only}
         self.builder = release()
@@ -112,8 +140,9 @@ class World:
         self.deleted_at: str | None = None
         self.status = AdapterReleaseStatus()
         self.slots = slots
-        self.base: BaseFacts | None = base(max_cpu_loras=slots)
-        self.pods: dict[str, BasePod] = {f"pod-{i}": BasePod(f"pod-{i}") for i in range(pods)}
+        self.plugin = plugin
+        self.base: BaseFacts | None = base(max_cpu_loras=slots, has_plugin=plugin)
+        self.pods: dict[str, BasePod] = {f"pod-{i}": BasePod(f"pod-{i}", plugin=plugin) for i in range(pods)}
         self.counter = pods
         self.jobs: dict[tuple[JobKind, str], Job] = {}
         self.merged: dict[str, Merged] = {}
@@ -204,7 +233,7 @@ class World:
         return backend.id in known
 
     def root(self, pod: BasePod) -> str | None:
-        return pod.adapters.get(ROUTE)
+        return pod.listed.get(ROUTE)
 
     def routed_pods(self, selector: dict[str, str] | None = None) -> list[str]:
         """Ready pods that the Service selects."""
@@ -214,6 +243,8 @@ class World:
         if ARTIFACT in selector:
             ours = [m for m in self.merged.values() if artifact_label(m.artifact_id) == selector[ARTIFACT]]
             return [f"merged-{m.uid}" for m in ours if m.available]
+        if ROUTED in selector:
+            return [p.name for p in self.pods.values() if p.up and p.routed]
         return [p.name for p in self.pods.values() if p.up and p.label == selector[LOADED]]
 
     def answering(self) -> list[str]:
@@ -228,8 +259,13 @@ class World:
         return next((m.port for m in self.merged.values() if f"merged-{m.uid}" == name), None)
 
     def _tells_the_truth(self, pod: BasePod) -> bool:
-        root = self.root(pod)
-        return root is not None and root.rpartition("/")[2][:8] == pod.label
+        """It holds what its label says; where one label stands for both versions of an update, one of the two."""
+        held = (self.root(pod) or "").rpartition("/")[2]
+        if self.selector and ROUTED in self.selector:
+            rollout = self.status.rollout
+            known = [self.served, rollout.target, rollout.origin]
+            return held in {hex_of(b.id) for b in known if b is not None and b.kind is BackendKind.ADAPTER}
+        return held[:8] == pod.label
 
     def lies(self, pod: BasePod) -> bool:
         """Anybody who asks can see it."""
@@ -264,13 +300,37 @@ class World:
             deleting=p.deleting,
             container_id=f"{p.name}/{p.container}",
             loaded_label=p.label,
+            routed_label=p.routed,
             unrouted_at=p.unrouted_at,
-            adapters=dict(p.adapters) if p.up and not p.mute else None,
+            adapters=p.listed if p.up and not p.mute else None,
             load_failure=p.failure,
+            plugin=self._plugin_facts(p) if p.plugin and (p.up or p.deleting) and not p.mute else None,
         )
 
+    def _plugin_facts(self, p: BasePod) -> PluginFacts:
+        return PluginFacts(
+            "p1",
+            target=p.alias,
+            is_declared=p.alias is not None,
+            is_routed=p.told_away_at is None,
+            departed_seconds=self._seconds_since(p.told_away_at),
+            in_flight=dict(p.running),
+        )
+
+    def _seconds_since(self, when: datetime | None) -> float:
+        return (self.now - when).total_seconds() if when else 0.0
+
     def _merged_facts(self, m: Merged) -> MergedFacts:
-        pod = PodFacts(name=f"merged-{m.uid}", uid=m.uid, ready=m.available, container_id=f"{m.uid}/{m.container}")
+        away, seconds = m.told_away_at is not None, self._seconds_since(m.told_away_at)
+        running = {ROUTE: m.running} if m.running else {}
+        plugin = PluginFacts("p1", None, True, not away, seconds, running) if m.plugin and m.available else None
+        pod = PodFacts(
+            name=f"merged-{m.uid}",
+            uid=m.uid,
+            ready=m.available,
+            container_id=f"{m.uid}/{m.container}",
+            plugin=plugin,
+        )
         counters = Counters(
             pods=[pod.container_id],
             requests=m.requests,
@@ -353,9 +413,7 @@ class World:
         return EvaluateResult((result,), speedup=1.5, adapter_latency_seconds=latency, artifact_latency_seconds=latency)
 
     def crash_container(self, name: str) -> None:
-        pod = self.pods[name]
-        pod.ready, pod.adapters, pod.failure, pod.replacing_fails = False, {}, None, False
-        pod.container += 1
+        self.pods[name].restart()
 
     def merged_goes(self, artifact_id: str, available: bool) -> None:
         self.merged[artifact_id].available = available
@@ -367,7 +425,7 @@ class World:
 
     def add_pod(self) -> BasePod:
         self.counter += 1
-        self.pods[f"pod-{self.counter}"] = BasePod(f"pod-{self.counter}")
+        self.pods[f"pod-{self.counter}"] = BasePod(f"pod-{self.counter}", plugin=self.plugin)
         return self.pods[f"pod-{self.counter}"]
 
     def lose_deployment(self, artifact_id: str) -> None:
@@ -378,7 +436,7 @@ class World:
         self.base, self.pods = None, {}
 
     def base_comes_back(self, pods: int = 1) -> None:
-        self.base = base(max_cpu_loras=self.slots, port=self.base.port if self.base else 8000)
+        self.base = base(max_cpu_loras=self.slots, port=self.base.port if self.base else 8000, has_plugin=self.plugin)
         for _ in range(pods - len(self.pods)):
             self.add_pod()
 
@@ -390,6 +448,13 @@ class World:
             for _ in range(pods):
                 self.add_pod()
 
+    def base_gets_the_plugin(self) -> None:
+        """`enable`, or its opposite: a rolling update, one new pod up, the old ones still there."""
+        if self.base is not None:
+            self.plugin = not self.plugin
+            self.base = replace(self.base, has_plugin=self.plugin)
+            self.add_pod()
+
     def let_endpoints_catch_up(self) -> None:
         self.endpoints_lag, self.slow_endpoints = False, None
 
@@ -398,6 +463,7 @@ class World:
         self.base_comes_back()
         for pod in self.pods.values():
             pod.ready, pod.mute, pod.refuses, pod.replacing_fails, pod.failure = True, False, set(), False, None
+            pod.running, pod.loses_writes, pod.deleting = {}, False, pod.deleting or pod.plugin is not self.plugin
             for name in [n for n in pod.adapters if not n.startswith(ROUTE)]:
                 del pod.adapters[name]
         for name in [n for n, p in self.pods.items() if p.deleting]:
@@ -406,7 +472,7 @@ class World:
             self.add_pod()
         for merged in self.merged.values():
             merged.replicas, merged.available, merged.never_starts, merged.unreadable = 1, True, False, False
-            merged.refused = None
+            merged.refused, merged.running = None, 0
         self.let_endpoints_catch_up()
         self.answers_wrong, self.services_taken, self.rivals = False, set(), ()
 

@@ -4,6 +4,7 @@ comes. Knows nothing of how the cluster was made.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -16,8 +17,11 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
+from controller.engine.server import TOKEN_HEADER
 from controller.errors import NotFound, TransientError
 from controller.reconcile.caches import RELEASES
+from controller.reconcile.engines import SECRETS
+from controller.reconcile.objects.engine import ENGINE_NAME
 from controller.reconcile.pods import condition
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import DEPLOYMENTS, ENDPOINTSLICES, EVENTS, JOBS, PODS, SERVICES, Resource
@@ -105,6 +109,11 @@ class Cluster:
         """Name and root of what a server lists."""
         answer = self.http.get(f"{url}/v1/models").raise_for_status().json()
         return {card["id"]: card.get("root") or "" for card in answer["data"]}
+
+    def token(self) -> dict[str, str]:
+        """The header that opens the engine plugin's doors."""
+        secret = self.client.get(SECRETS.path(NAMESPACE, ENGINE_NAME))
+        return {TOKEN_HEADER: base64.b64decode(secret["data"]["token"]).decode()}
 
     def models_in(self, pod: Json) -> dict[str, str]:
         return self.models(pod_url(pod))

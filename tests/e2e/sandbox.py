@@ -131,7 +131,8 @@ def _for_two(deployment: Json) -> Json:
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     kept = [a for a in container["args"] if not a.startswith("--max-cpu-loras")]
     container["args"] = [*kept, f"--max-cpu-loras={MAX_CPU_LORAS}", "--middleware=engine_faults.Nothing"]
-    container["env"].append({"name": "PYTHONPATH", "value": f"/store/{FAULTS.name}"})
+    (path,) = (e for e in container["env"] if e["name"] == "PYTHONPATH")
+    path["value"] += f":/store/{FAULTS.name}"
     container["readinessProbe"] |= {"timeoutSeconds": 10, "failureThreshold": 5}
     container["startupProbe"] |= {"failureThreshold": 600}
     return deployment

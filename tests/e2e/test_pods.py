@@ -44,17 +44,18 @@ def load_requests(cluster: Cluster, pod: str) -> int:
 @contextmanager
 def strangers(cluster: Cluster, pod: Json, path: str, leave_free: int = 0) -> Iterator[None]:
     """Adapters that somebody else has loaded, until only so many slots are free."""
-    url, listed = pod_url(pod), len(cluster.models_in(pod)) - 1  # the base itself is listed, too
+    url, token = pod_url(pod), cluster.token()
+    listed = len(cluster.models_in(pod)) - 1  # the base itself is listed, too
     loaded = [f"stranger-{n}" for n in range(MAX_CPU_LORAS - leave_free - listed)]
     try:
         for name in loaded:
             cluster.http.post(
-                f"{url}/v1/load_lora_adapter", json={"lora_name": name, "lora_path": path}
+                f"{url}/v1/load_lora_adapter", json={"lora_name": name, "lora_path": path}, headers=token
             ).raise_for_status()
         yield
     finally:
         for name in loaded:
-            cluster.http.post(f"{url}/v1/unload_lora_adapter", json={"lora_name": name})
+            cluster.http.post(f"{url}/v1/unload_lora_adapter", json={"lora_name": name}, headers=token)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from controller.engine.errors import (
     UnknownAdapter,
 )
 from controller.engine.metrics import RequestCounters, read_counters
-from controller.engine.vllm import Model, Timeouts, VllmClient, new_http
+from controller.engine.server import Server, new_http
+from controller.engine.vllm import Model, Timeouts, VllmClient
 from tests.fakes.vllm import NAN, FakeVllm
 
 GOOD, OTHER, WIDE, MISSING = "/store/adapters/a/1", "/store/adapters/a/2", "/store/adapters/a/3", "/store/nowhere"
@@ -38,7 +39,7 @@ def server() -> Iterator[FakeVllm]:
 
 @pytest.fixture
 def client(server: FakeVllm, http: httpx.Client) -> VllmClient:
-    return VllmClient(server.url, http=http)
+    return VllmClient(Server(server.url, http=http))
 
 
 def test_an_adapter_has_a_parent_and_the_base_has_none(client: VllmClient) -> None:
@@ -92,7 +93,7 @@ def test_a_server_without_runtime_updating_refuses(http: httpx.Client) -> None:
         FakeVllm(updating=False, disk={GOOD: None}) as server,
         pytest.raises(EngineRefused, match=r"404: .*Not Found"),
     ):
-        VllmClient(server.url, http=http).load("support-bot", GOOD)
+        VllmClient(Server(server.url, http=http)).load("support-bot", GOOD)
 
 
 def test_unload_of_an_unknown_name_says_so(client: VllmClient, server: FakeVllm) -> None:
@@ -125,9 +126,9 @@ def test_an_empty_text_is_an_answer(client: VllmClient, server: FakeVllm) -> Non
 
 def test_the_key_is_sent_and_a_wrong_one_is_named_without_being_shown(http: httpx.Client) -> None:
     with FakeVllm(api_key="s3cret-key") as server:
-        assert "tiny-llama" in VllmClient(server.url, "s3cret-key", http=http).models()
+        assert "tiny-llama" in VllmClient(Server(server.url, "s3cret-key", http=http)).models()
         with pytest.raises(EngineRefused) as refused:
-            VllmClient(server.url, "wr0ng-key", http=http).models()
+            VllmClient(Server(server.url, "wr0ng-key", http=http)).models()
     assert refused.value.reason == "ApiKeyRefused"
     assert "wr0ng-key" not in refused.value.message
 
@@ -145,7 +146,7 @@ def test_an_answer_that_makes_no_sense_is_transient(
 
 def test_a_hung_server_is_given_up(server: FakeVllm, http: httpx.Client) -> None:
     server.fault = "hang"
-    client = VllmClient(server.url, http=http, timeouts=Timeouts(ask=0.05, load=0.05, probe=0.05))
+    client = VllmClient(Server(server.url, http=http), Timeouts(ask=0.05, load=0.05, probe=0.05))
     with pytest.raises(EngineUnreachable) as given_up:
         client.models()
     assert given_up.value.reason == "Timeout"
@@ -155,7 +156,7 @@ def test_a_server_that_is_gone_is_unreachable(http: httpx.Client) -> None:
     with FakeVllm() as server:
         pass
     with pytest.raises(EngineUnreachable):
-        VllmClient(server.url, http=http).models()
+        VllmClient(Server(server.url, http=http)).models()
 
 
 def test_a_redirect_is_not_followed(http: httpx.Client) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.fakes.plugin import FakePlugin
+
 NAN = "NaN weights"
 
 
@@ -32,11 +34,13 @@ class FakeVllm:
         updating: bool = True,
         api_key: str | None = None,
         disk: Mapping[str, str | None] | None = None,
+        plugin: FakePlugin | None = None,
     ) -> None:
         self.served, self.root = served, root
         self.max_cpu_loras = max_cpu_loras
         self.updating = updating
         self.api_key = api_key
+        self.plugin = plugin
         self.disk: dict[str, str | None] = dict(disk or {})
         self.listed: dict[str, str] = {}
         self.evicted: set[str] = set()
@@ -64,9 +68,11 @@ class FakeVllm:
         self._server.shutdown()
         self._server.server_close()
 
-    def restart(self) -> None:
-        """The container died: adapters and counters are gone."""
+    def restart(self, annotations: Mapping[str, str] | None = None) -> None:
+        """The container died: adapters and counters are gone. The plugin reads the pod's annotations."""
         self.listed.clear()
+        if self.plugin is not None:
+            self.listed.update(self.plugin.restored(annotations or {}))
         self._cached.clear()
         self.evicted.clear()
         self._answered.clear()
@@ -102,10 +108,26 @@ class FakeVllm:
                 self._answered[path, f"{code // 100}xx"] += 1
         return code, answer
 
+    def behind_the_plugin(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
+        """As `answer`, where there is none."""
+        plugin = self.plugin
+        if plugin is None:
+            return self.answer(method, path, body)
+        if refusal := plugin.refusal(path, headers):
+            return refusal
+        if own := plugin.answer(method, path, body, self.listed):
+            return own
+        code, answer = self.answer(method, path, body)
+        if path == "/v1/models":
+            answer["data"] = self._cards(plugin.shown(self.listed, headers))
+        return code, answer
+
     def _models(self, _: Any) -> tuple[int, Any]:
+        return 200, {"object": "list", "data": self._cards(self.listed)}
+
+    def _cards(self, adapters: Mapping[str, str]) -> list[dict[str, Any]]:
         cards = [_card(self.served, self.root, None, 256)]
-        cards += [_card(name, path, self.served, None) for name, path in self.listed.items()]
-        return 200, {"object": "list", "data": cards}
+        return cards + [_card(name, path, self.served, None) for name, path in adapters.items()]
 
     def _load(self, body: Any) -> tuple[int, Any]:
         name, path = body["lora_name"], body["lora_path"]
@@ -145,6 +167,7 @@ class FakeVllm:
 
     def _complete(self, body: Any) -> tuple[int, Any]:
         name = body["model"]
+        asked, name = name, self.plugin.engine_name(name) if self.plugin else name
         if name != self.served and name not in self.listed:
             return _error(404, "NotFoundError", f"The model `{name}` does not exist.", "model")
         if name in self.listed and name not in self._cached:  # read again from disk inside an engine step
@@ -156,7 +179,7 @@ class FakeVllm:
         poisoned = any(self.disk.get(path) == NAN for path in self.listed.values())
         text = "" if poisoned else " queue"
         choice = {"index": 0, "text": text, "finish_reason": "length"}
-        return 200, {"id": "cmpl-1", "object": "text_completion", "model": name, "choices": [choice]}
+        return 200, {"id": "cmpl-1", "object": "text_completion", "model": asked, "choices": [choice]}
 
     def _metrics(self) -> str:
         lines = [
@@ -189,6 +212,12 @@ class FakeVllm:
             def do_POST(self) -> None:
                 self._respond(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
+            def do_PUT(self) -> None:
+                self.do_POST()
+
+            def do_DELETE(self) -> None:
+                self._respond(None)
+
             def _respond(self, body: Any) -> None:
                 fake.requests.append((self.path, body))
                 code, answer = self._outcome(body)
@@ -210,7 +239,7 @@ class FakeVllm:
                 given = self.headers.get("Authorization")
                 if fake.api_key and self.path.startswith("/v1") and given != f"Bearer {fake.api_key}":
                     return 401, {"error": "Unauthorized"}
-                return fake.answer(self.command, self.path, body)
+                return fake.behind_the_plugin(self.command, self.path, body, self.headers)
 
             def log_message(self, *_: Any) -> None:
                 pass

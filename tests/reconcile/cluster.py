@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,12 +18,14 @@ from kubernetes.client.configuration import Configuration
 
 from controller.domain.plan import plan
 from controller.domain.snapshot import Snapshot
-from controller.engine.vllm import Timeouts, new_http
+from controller.engine.server import new_http
+from controller.engine.vllm import Timeouts
 from controller.reconcile.act import Actor
+from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.act_pods import PodActions
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
-from controller.reconcile.engines import ApiKeys, Engine, Engines
+from controller.reconcile.engines import Engine, Engines, Secrets
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.jobs import JOB_NAME_LABEL, Progress
 from controller.reconcile.observe import Observer
@@ -45,6 +47,7 @@ from controller.runtime.transport import Transport
 from controller.runtime.worker import Result
 from tests.builders import D1, T0, ReleaseBuilder
 from tests.fakes.apiserver import ApiServer
+from tests.fakes.plugin import FakePlugin
 from tests.fakes.vllm import FakeVllm
 from tests.reconcile.deployments import PLUGIN, container, deployment
 
@@ -84,13 +87,13 @@ class FakeEngines(Engines):
         super().__init__(*args)
         self._cluster = cluster
 
-    def at(self, host: str, port: int, api_key: str | None) -> Engine:
+    def at(self, host: str, port: int, api_key: str | None, tokens: Sequence[str] = ()) -> Engine:
         for service in self._cluster.listers.services.list():
             if service["spec"].get("clusterIP") == host:
                 behind = self._cluster.ready_pods(service["spec"]["selector"])
                 target = behind[0]["status"]["podIP"] if behind else "127.255.0.1"
-                return super().at(target, self._cluster.port, api_key)
-        return super().at(host, port, api_key)
+                return super().at(target, self._cluster.port, api_key, tokens)
+        return super().at(host, port, api_key, tokens)
 
 
 class Cluster:
@@ -120,14 +123,15 @@ class Cluster:
         }
         self.listers = Caches(**{name: LiveLister(api, r) for name, r in resources.items()})
         self.failures = LoadFailures()
+        self.engine_objects = EngineObjects(self.client, PLUGIN)
         http = stack.enter_context(new_http())
         executor = stack.enter_context(ThreadPoolExecutor(4))
         timeouts = Timeouts(ask=engine_timeout, load=engine_timeout, probe=engine_timeout)
-        engines = FakeEngines(self, http, ApiKeys(self.client), executor, timeouts)
-        self.observer = Observer(self.client, self.listers, engines, self.failures, Progress(http))
+        engines = FakeEngines(self, http, Secrets(self.client), executor, timeouts)
+        self.observer = Observer(self.client, self.listers, engines, self.failures, Progress(http), self.engine_objects)
         fence = Fence(self.client, lambda: self.leading)
         self.actor = Actor(
-            ObjectActions(self.client, fence, "adapterrelease/job:dev", plugin=PLUGIN),
+            ObjectActions(self.client, fence, "adapterrelease/job:dev", engine_objects=self.engine_objects),
             PodActions(self.client, engines, self.failures, fence, lambda: self.now),
         )
         self.reconciler = Reconciler(
@@ -183,12 +187,16 @@ class Cluster:
         return sorted(o["metadata"]["name"] for o in LiveLister(self.api, resource).list(NAMESPACE))
 
     # -- what Kubernetes does
-    def add_base(self, pods: int = 1, **fields: Any) -> None:
+    def add_base(self, pods: int = 1, plugin: bool = False, **fields: Any) -> None:
         args = [*container()["args"], "--port", str(self.port)]
+        if plugin:
+            args.append("--middleware=adapterrelease_engine.Middleware")
         made = deployment(container(**({"args": args} | fields)), replicas=pods)
         self.api.create(DEPLOYMENTS.path(NAMESPACE), made)
         for _ in range(pods):
-            self.add_pod({"app": "tiny-llama"}, max_cpu_loras=8)
+            self.add_pod(
+                {"app": "tiny-llama"}, max_cpu_loras=8, plugin=FakePlugin(version=PLUGIN.version) if plugin else None
+            )
 
     def change_base(self, **fields: Any) -> None:
         """Edit its vLLM container; its pods stay as they are."""
@@ -211,7 +219,7 @@ class Cluster:
 
     def restart(self, pod: str) -> None:
         """The container dies and is there again, without anybody having noticed yet."""
-        self.engines[pod].restart()
+        self.engines[pod].restart(self.get(PODS, pod)["metadata"].get("annotations"))
         statuses = [{"name": "vllm", "containerID": f"containerd://{pod}-1", "state": {"running": {}}}]
         self.api.patch(PODS.path(NAMESPACE, pod, "status"), {"status": {"containerStatuses": statuses}})
 

@@ -26,8 +26,9 @@ from controller.reconcile.objects.engine import (
     token_secret,
     with_plugin,
 )
+from controller.reconcile.plugin_bases import PluginBases, plugin_base
 from controller.runtime import logs
-from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS
+from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, Key
 from tests.builders import A1, A2, D1, D2, T0, artifact, release
 from tests.fakes import faults
 from tests.fakes.connection import Connection
@@ -319,3 +320,21 @@ def test_two_controllers_that_make_them_at_once_agree(world: Cluster) -> None:
     before = (token_of(world), stored(world))
     ensure(world, NEWER)
     assert (token_of(world), stored(world)) == before
+
+
+def test_a_base_with_the_plugin_gets_what_its_pods_wait_for_before_there_is_a_release() -> None:
+    with cluster() as world:
+        world.add_base(pods=0, plugin=True)
+        found = world.get(DEPLOYMENTS, "tiny-llama")
+        (key,) = plugin_base(found)
+        assert PluginBases(world.listers, world.engine_objects)(key).requeue_after is not None
+        assert ENGINE_NAME in world.names(CONFIGMAPS)
+        assert ENGINE_NAME in world.names(SECRETS)
+
+
+def test_a_base_without_the_plugin_gets_nothing() -> None:
+    with cluster() as world:
+        world.add_base(pods=0)
+        assert list(plugin_base(world.get(DEPLOYMENTS, "tiny-llama"))) == []
+        assert PluginBases(world.listers, world.engine_objects)(Key(NAMESPACE, "tiny-llama")).requeue_after is None
+        assert world.names(CONFIGMAPS) == []

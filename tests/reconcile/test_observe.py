@@ -14,7 +14,7 @@ from controller.domain.snapshot import PodFacts, Problem
 from controller.engine.metrics import RequestCounters
 from controller.job.summary import Failure, FailureKind, Summary
 from controller.reconcile.caches import RELEASES
-from controller.reconcile.engines import SECRETS, ApiKeyNotReadable, ApiKeys
+from controller.reconcile.engines import SECRETS, ApiKeyNotReadable, Secrets
 from controller.reconcile.merged import sum_counters
 from controller.reconcile.pods import trouble_of
 from controller.reconcile.route import ready_endpoints
@@ -322,7 +322,7 @@ def test_a_key_that_cannot_be_read_is_a_problem_of_the_base(world: Cluster) -> N
 def test_a_key_is_read_once_a_minute(world: Cluster) -> None:
     secret(world)
     now = [0.0]
-    keys = ApiKeys(world.client, lambda: now[0])
+    keys = Secrets(world.client, lambda: now[0])
     facts = base(api_key_secret=("vllm", "key"))
     for moment in (0.0, 59.0, 61.0):
         now[0] = moment
@@ -333,7 +333,7 @@ def test_a_key_is_read_once_a_minute(world: Cluster) -> None:
 def test_a_secret_without_the_key_is_named(world: Cluster) -> None:
     secret(world)
     with pytest.raises(ApiKeyNotReadable, match="Secret vllm has no usable key other"):
-        ApiKeys(world.client).key_of(NAMESPACE, base(api_key_secret=("vllm", "other")))
+        Secrets(world.client).key_of(NAMESPACE, base(api_key_secret=("vllm", "other")))
 
 
 def test_a_service_that_is_taken_is_seen_under_each_of_its_names(world: Cluster) -> None:

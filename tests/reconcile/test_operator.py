@@ -14,7 +14,7 @@ from kubernetes.client.configuration import Configuration
 from pydantic import ValidationError
 
 from controller.app import Operator
-from controller.engine.vllm import new_http
+from controller.engine.server import new_http
 from controller.reconcile.caches import RELEASES
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import DEPLOYMENTS, JOBS, LEASES

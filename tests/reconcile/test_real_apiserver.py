@@ -17,6 +17,7 @@ from controller.api.v1alpha1 import STORE_ANNOTATION
 from controller.domain.actions import AddFinalizer, EnsureJob, EnsureMerged
 from controller.domain.snapshot import JobKind, Snapshot
 from controller.errors import Conflict, Forbidden
+from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.base import base_facts
 from controller.reconcile.caches import RELEASES
@@ -102,7 +103,9 @@ def turn_of(client: KubeClient, namespace: str, made: Json, **spec: Any) -> Turn
 
 
 def actions_of(client: KubeClient) -> ObjectActions:
-    return ObjectActions(client, Fence(client, lambda: True), "adapterrelease/job:dev", plugin=PLUGIN)
+    return ObjectActions(
+        client, Fence(client, lambda: True), "adapterrelease/job:dev", engine_objects=EngineObjects(client, PLUGIN)
+    )
 
 
 def pod_from(client: KubeClient, namespace: str, template: Json) -> Json:

@@ -11,6 +11,7 @@ import hmac
 import json
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from .alias import Asked, asked_model, with_model
@@ -56,7 +57,7 @@ class Exchange:
         self._series: Series | None = None
         self._began = self._first = 0.0
         self._status = 0
-        self._whole = self._left = self._streams = False
+        self._whole = self._left = self._streams = self._measured = False
 
     async def prepare(self) -> None:
         try:
@@ -69,7 +70,7 @@ class Exchange:
                 self._register()
         except Exception as error:
             self._plugin.failures.report("request", error)
-            self._use_alias_plainly()
+            await self._prepare_plainly()
 
     def _may_name_a_model(self) -> bool:
         """A body without the API key is not read: vLLM refuses such a request before it would."""
@@ -83,11 +84,9 @@ class Exchange:
         return any(hmac.compare_digest(given, key.encode()) for key in keys)
 
     async def _read(self) -> None:
-        more = True
-        while more:
+        """The rest of the body, if there is more."""
+        while not self._taken or self._taken[-1].get("more_body", False):
             self._taken.append(await self._receive())
-            last = self._taken[-1]
-            more = last["type"] == "http.request" and last.get("more_body", False)
 
     def _use_alias(self) -> None:
         if self._taken[-1]["type"] != "http.request":
@@ -126,18 +125,17 @@ class Exchange:
             Answer(declared.name, declared.target),
         )
 
-    def _use_alias_plainly(self) -> None:
+    async def _prepare_plainly(self) -> None:
         """Other code for the same thing, after an error: without the alias vLLM would not know the name."""
-        try:
-            if self._answer is None and self._taken and self._taken[-1]["type"] == "http.request":
+        with suppress(Exception):
+            if self._answer is None and self.scope["method"] == "POST":
+                await self._read()
                 document = json.loads(b"".join(message.get("body", b"") for message in self._taken))
-                model = self._plugin.state.models.get(document["model"])
-                if model is not None and model.declared.target is not None:
-                    document["model"] = model.declared.target
-                    self._commit(json.dumps(document).encode(), model.declared)
+                declared = self._plugin.state.models[document["model"]].declared
+                if declared.target is not None:
+                    self._commit(json.dumps({**document, "model": declared.target}).encode(), declared)
+        with suppress(Exception):
             self._register()
-        except Exception as error:
-            self._plugin.failures.report("request", error)
 
     def _register(self) -> None:
         """As running, from now to `end`."""
@@ -223,16 +221,15 @@ class Exchange:
         if self._engine_name is not None:
             declared = self._declared
             self._plugin.state.ended(self, self._engine_name, declared.name if declared else None)
-        series, self._series = self._series, None
-        if series is not None:
-            try:
-                self._measure(series)
-            finally:
-                series.ended(self)
+        if self._series is not None:
+            if not self._measured:
+                self._measured = True
+                self._measure(self._series)
+            self._series.ended(self)
 
     def _measure(self, series: Series) -> None:
         now = self._plugin.clock()
-        code = 499 if self._left and not self._whole else self._status or 500
+        code = 499 if self._left else self._status or 500
         series.answered(code, now - self._began)
         prompt, generated = _usage(self.scope)
         series.tokens(prompt, generated)

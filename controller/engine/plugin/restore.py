@@ -109,7 +109,7 @@ def declarations(path: Path) -> list[Declaration]:
     """Of the downward API's file: `key="value"` in lines, the value quoted as Go does. What is none is logged."""
     found = []
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")
     except FileNotFoundError:
         return []
     for line in lines:

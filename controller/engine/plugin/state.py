@@ -131,11 +131,11 @@ def _discard(running: dict[str, set[Running]], name: str, request: Running) -> N
             del running[name]
 
 
-def declaration(name: str, document: object) -> Declaration:
+def declaration(name: object, document: object) -> Declaration:
     """Of a JSON document, from the admin API or an annotation. Raises InvalidError."""
     if not isinstance(document, dict):
         raise InvalidError("the declaration is no JSON object")
-    if not name:
+    if not isinstance(name, str) or not name:
         raise InvalidError("the model has no name")
     texts = {key: document.get(key, "") for key in ("release", "version", "backend")}
     for key, value in texts.items():

@@ -10,15 +10,17 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from controller.api.v1alpha1 import GROUP
 from controller.engine.plugin import version
+from controller.engine.plugin_client import Alias
 from controller.errors import PermanentError
 from controller.reconcile.arguments import Arguments, Place, arguments_of, with_arguments
+from controller.reconcile.base import PLUGIN_MIDDLEWARE
 from controller.reconcile.objects.metadata import MANAGED_BY_LABEL, MANAGER
 
 Json = dict[str, Any]
@@ -26,12 +28,13 @@ Json = dict[str, Any]
 ENGINE_NAME = "adapterrelease-engine"  # of the ConfigMap, the Secret and the volume
 TOKEN_KEY = "token"  # noqa: S105 - the name of a file
 PLUGIN_VERSION_LABEL = f"{GROUP}/plugin-version"
-DECLARED_PREFIX = f"engine.{GROUP}/"
+# Annotation of a pod, from which the plugin restores what it knew before its container restarted.
+MEMORY_PREFIX = f"engine.{GROUP}/"
 PLUGIN_DIRECTORY = Path(version.__file__).parent
 
 _IMPORTED_FROM = "/opt/adapterrelease"
-_PACKAGE = "adapterrelease_engine"
-_FLAG, _MIDDLEWARE = "--middleware", f"{_PACKAGE}.Middleware"
+_PACKAGE = PLUGIN_MIDDLEWARE.partition(".")[0]
+_FLAG, _MIDDLEWARE = "--middleware", PLUGIN_MIDDLEWARE
 _SET_IN_SCRIPT = re.compile(r"\bPYTHONPATH=(\S*)")
 
 
@@ -92,10 +95,10 @@ def token_secret(namespace: str, token: str) -> Json:
     }
 
 
-def declared(key: str, name: str, release: str, adapter_version: str, backend: str) -> dict[str, str]:
-    """The annotation of a pod that serves `name` under its own name: what its metrics and answers say of it."""
-    whose = {"release": release, "version": adapter_version, "backend": backend}
-    return {DECLARED_PREFIX + key: json.dumps({"name": name, "target": None, "path": None, **whose})}
+def memory(release: str, model_name: str, alias: Alias) -> dict[str, str]:
+    """The annotation that a pod keeps of what its plugin was told about a release; `release` is its bare name."""
+    says = {"name": model_name, **asdict(alias)}
+    return {MEMORY_PREFIX + release: json.dumps(says, sort_keys=True, separators=(",", ":"))}
 
 
 def with_plugin(pod_spec: Mapping[str, Any], container: str) -> Json:

@@ -12,8 +12,9 @@ from typing import Any
 from controller.api.types import parse_duration
 from controller.domain.capacity import first_replicas
 from controller.domain.snapshot import BaseFacts, Snapshot, artifact_label
+from controller.engine.plugin_client import Alias
 from controller.reconcile.base import CONTAINER_ANNOTATION
-from controller.reconcile.objects.engine import declared, with_plugin
+from controller.reconcile.objects.engine import memory, with_plugin
 from controller.reconcile.objects.metadata import (
     ARTIFACT_ANNOTATION,
     artifact_labels,
@@ -113,7 +114,8 @@ def _annotations(snapshot: Snapshot, base: BaseFacts, artifact_id: str) -> dict[
     kept = {k: v for k, v in given.items() if not _FOREIGN_ANNOTATIONS.match(k)}
     meta = snapshot.release.metadata
     version, backend = _version_of(snapshot, artifact_id), artifact_label(artifact_id)
-    says = declared(meta.name, snapshot.model_name, f"{meta.namespace}/{meta.name}", version, backend)
+    alias = Alias(None, None, f"{meta.namespace}/{meta.name}", version, backend)
+    says = memory(meta.name, snapshot.model_name, alias)
     return {**kept, **says, ARTIFACT_ANNOTATION: artifact_id}
 
 

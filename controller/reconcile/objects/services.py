@@ -19,7 +19,7 @@ def route(snapshot: Snapshot, backend: Backend, port: int) -> dict[str, Any]:
 
 def adapter_service(snapshot: Snapshot, digest: str, port: int) -> dict[str, Any]:
     """The base's pods that hold the adapter, whatever the route points at."""
-    selector = snapshot.selector_for(Backend(kind=BackendKind.ADAPTER, id=digest))
+    selector = snapshot.holders_of(digest)
     return _service(snapshot, adapter_service_name(snapshot.release), "adapter", selector, port)
 
 

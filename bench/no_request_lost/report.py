@@ -1,0 +1,108 @@
+"""Rows as a Markdown table, as JSON, and the first failures beside what the cluster did then. Knows no cluster."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.no_request_lost.judge import Row
+from bench.no_request_lost.records import Mark
+from bench.no_request_lost.timeline import Timing
+
+BEGIN, END = "<!-- made by python -m bench.no_request_lost: begin -->", "<!-- end -->"
+SHOWN = 10  # failures of a row
+AROUND = 3.0  # seconds of the cluster's life shown on both sides of a failure
+_HEAD = (
+    "event",
+    "client",
+    "requests",
+    "failed",
+    "truncated",
+    "wrong version",
+    "wrong text",
+    "in the killed server",
+    "on the new backend after, s (p50, p90, max)",
+    "",
+)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of them does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1)]
+
+
+def table(rows: Sequence[Row], wanted: int) -> str:
+    lines = [_line(_HEAD), _line(["---"] * len(_HEAD))]
+    return "\n".join([*lines, *(_line(_cells(row, wanted)) for row in rows)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row: Row, wanted: int) -> list[str]:
+    counts = (row.requests, row.failed, row.truncated, row.wrong_version, row.strange_text, row.died_with_server)
+    way = f"{row.way} ({row.retried} retried)" if row.way == "openai-retries" else row.way
+    moved = spread(row.moves) + (f"; {row.stayed} never" if row.stayed else "")
+    return [row.event, way, *map(str, counts), moved, "ok" if row.passes(wanted) else "**not met**"]
+
+
+def spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    return ", ".join(f"{quantile(values, share):.2f}" for share in (0.5, 0.9, 1.0)) + f" of {len(values)}"
+
+
+def timing_table(found: Sequence[Timing]) -> str:
+    told = [t for t in found if t.reported is not None]
+    if not told:
+        return ""
+    heads = ("the route", "the last new connection", "the report")
+    lines = [_line(("change: seconds until (p50, p90, max)", *heads)), _line(["---"] * 4)]
+    for event in dict.fromkeys(t.event for t in told):
+        mine = [t for t in told if t.event == event]
+        columns = ([t.route for t in mine], [t.moved for t in mine], [t.reported for t in mine])
+        lines.append(_line((event, *(spread([x for x in column if x is not None]) for column in columns))))
+    return "\n".join(lines)
+
+
+def failures(row: Row, marks: Sequence[Mark]) -> str:
+    """The first ones, each request with what the cluster did around it."""
+    lines = [f"{row.event}, {row.way}: {len(row.troubles)} of {row.requests}; the first {SHOWN}:"]
+    for record, trouble in row.troubles[:SHOWN]:
+        where = f"worker {record.worker}, connection {record.conn or '?'}"
+        lines.append(f"  {clock(record.start)} to {clock(record.end)} {where}, question {record.question}: {trouble}")
+    shown = [r for r, _ in row.troubles[:SHOWN]]
+    near = [m for m in marks if any(r.start - AROUND <= m.at <= r.end + AROUND for r in shown)]
+    lines += ["  meanwhile:", *(f"    {clock(m.at)} {m.kind}: {m.text}" for m in near)]
+    return "\n".join(lines)
+
+
+def clock(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%H:%M:%S.%f")[:-3]
+
+
+def as_json(rows: Sequence[Row], found: Sequence[Timing], wanted: int, run: dict[str, Any]) -> str:
+    told = [
+        {
+            **{k: v for k, v in asdict(row).items() if k != "troubles"},
+            "passes": row.passes(wanted),
+            "troubles": [{"start": r.start, "end": r.end, "worker": r.worker, "why": w} for r, w in row.troubles],
+        }
+        for row in rows
+    ]
+    return json.dumps({"run": run, "rows": told, "timings": [asdict(t) for t in found]}, indent=1) + "\n"
+
+
+def write_between_markers(path: Path, text: str) -> None:
+    """Replace what an earlier run wrote; all around it is written by people."""
+    whole = path.read_text()
+    if whole.count(BEGIN) != 1 or whole.count(END) != 1 or whole.index(BEGIN) > whole.index(END):
+        raise ValueError(f"{path} needs one line '{BEGIN}' and after it one '{END}': put them where the table belongs")
+    head, rest = whole.split(BEGIN)
+    path.write_text(f"{head}{BEGIN}\n{text.strip()}\n{END}{rest.split(END)[1]}")

@@ -1,0 +1,140 @@
+"""The release, its controller and its servers, as events move them; what is done to them is marked with its time.
+
+Knows how a cluster is driven (tests/e2e), and nothing of clients or of what is right.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from bench.no_request_lost.questions import (
+    ANSWER_TOKENS,
+    LONG,
+    SHORT,
+    asked_of,
+    for_clients,
+    replies,
+    telling,
+    with_more,
+)
+from bench.no_request_lost.records import BEGAN, KILLED, NOTE, Question
+from bench.no_request_lost.watcher import Watcher
+from controller.runtime.resources import DEPLOYMENTS, LEASES, PODS
+from tests.e2e.cluster import SYSTEM, Cluster
+from tests.e2e.release import Release, cheaply, spec_of
+
+CONTROLLER = "adapter-release-controller"
+SOURCES = {"v1": "support-bot/v1", "v2": "shuffled"}
+_CANDIDATES = {SHORT: 60, LONG: 30}
+_CHOSEN = {SHORT: 24, LONG: 12}
+_FEWEST = 4
+
+Json = dict[str, Any]
+
+
+def spec(version: str, stage: str = "Experimental") -> Json:
+    """Merged and not quantized; its pods stay when they lose the route, so that swaps can follow each other."""
+    made = cheaply(spec_of(stage, SOURCES[version]))
+    made["adapters"][0]["version"] = version
+    return made
+
+
+class Versions:
+    """The questions, and which text is of which version."""
+
+    def __init__(self, cluster: Cluster, stream_tokens: int) -> None:
+        suite = cluster.store / "suites" / "support.jsonl"
+        tokens = {SHORT: ANSWER_TOKENS, LONG: stream_tokens}
+        self._cluster = cluster
+        self._asked = {kind: asked_of(suite, kind, tokens[kind])[:count] for kind, count in _CANDIDATES.items()}
+        self.questions: dict[str, Question] = {}
+
+    def learn(self, models: dict[str, str]) -> None:
+        """`models`: the release that serves each version, asked through its route."""
+        self.questions = {}
+        for kind, asked in self._asked.items():
+            said = {v: replies(self._cluster.http, self._cluster.service_url(m), m, asked) for v, m in models.items()}
+            found = telling(said, _CHOSEN[kind])
+            if len(found) < _FEWEST:
+                raise RuntimeError(f"{len(found)} {kind} questions of {len(asked)} tell the versions apart: too few")
+            self.questions |= found
+
+    def learn_merged(self, version: str, model: str) -> None:
+        asked = [a for every in self._asked.values() for a in every if a.id in self.questions]
+        said = replies(self._cluster.http, self._cluster.service_url(model), model, asked)
+        self.questions = with_more(self.questions, version, said)
+
+    def for_clients(self) -> Json:
+        return {kind: for_clients(asked, self.questions) for kind, asked in self._asked.items()}
+
+
+@dataclass
+class Scene:
+    cluster: Cluster
+    release: Release
+    versions: Versions
+    watcher: Watcher | None = None
+
+    # -- what happens
+    def begin(self, name: str) -> None:
+        self._mark(BEGAN, name)
+
+    def kill_server(self, pod: Json) -> None:
+        self.cluster.kill_container(pod)
+        self._mark(KILLED, f"vllm in pod {pod['metadata']['name']}")
+
+    def kill_controller(self) -> None:
+        """The one that leads; the other takes over when its lease has run out."""
+        lease = self.cluster.get(LEASES, CONTROLLER, SYSTEM) or {}
+        holder = str(lease.get("spec", {}).get("holderIdentity", ""))
+        pods = [p for p in self.cluster.find(PODS, namespace=SYSTEM) if holder.startswith(p["metadata"]["name"])]
+        if not pods:
+            raise RuntimeError(f"no pod in {SYSTEM} is called as the lease's holder {holder!r}")
+        self.cluster.kill_container(pods[0], "operator")
+        self._mark(NOTE, f"the controller {holder} was killed")
+
+    def scale_controller(self, replicas: int) -> None:
+        patch = {"spec": {"replicas": replicas}}
+        self.cluster.client.merge_patch(DEPLOYMENTS.path(SYSTEM, CONTROLLER), patch)
+
+        def there() -> bool:
+            pods = self.cluster.find(PODS, "app.kubernetes.io/component=operator", SYSTEM)
+            ready = [p for p in pods if all(s["ready"] for s in p["status"].get("containerStatuses") or [{"ready": 0}])]
+            return len(pods) == len(ready) == replicas
+
+        self.cluster.until(f"{replicas} controllers run", there, 120)
+        self._mark(NOTE, f"{replicas} controllers run")
+
+    def steady(self, seconds: float) -> None:
+        """Let the clients ask while nothing happens."""
+        threading.Event().wait(seconds)
+
+    # -- what is waited for
+    def until_version(self, version: str) -> None:
+        """Reported, and nothing left to do."""
+
+        def there() -> bool:
+            status = self.release.status
+            serving = status.get("serving", {})
+            history = {h["revision"]: h.get("version") for h in status.get("history", [])}
+            return history.get(serving.get("revision")) == version
+
+        self.cluster.until(f"{self.release.name}: {version} serves", there, 180)
+        self.until_loaded()
+
+    def until_loaded(self) -> None:
+        self.release.until("Ready", "True", "Serving")
+        self.release.until("AdapterLoaded", "True", "Loaded")
+
+    def until_all_pods_serve(self, replicas: int = 2) -> None:
+        def there() -> bool:
+            pods = {p["metadata"]["name"] for p in self.cluster.base_pods()}
+            return len(pods) == replicas and self.cluster.endpoints(self.release.name) == pods
+
+        self.cluster.until(f"{replicas} base pods are behind {self.release.name}", there, 300)
+
+    def _mark(self, kind: str, text: str) -> None:
+        if self.watcher is not None:
+            self.watcher.mark(kind, text)

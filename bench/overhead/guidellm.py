@@ -1,0 +1,68 @@
+"""Blocks asked by guidellm, a load generator that other people wrote: one run of the program is one block.
+
+It is no dependency: of its 120 packages most are vLLM's as well, so it fits into an environment beside that one (see
+docs/no-request-lost.md). Its start takes ten times as long as a block, of which nothing is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.overhead.statistics import Block
+
+TOKENS = 32
+# One worker beside a server on few cores; it imports torch in each.
+_SETTINGS = {"GUIDELLM__MAX_WORKER_PROCESSES": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+
+
+def guidellm_block(program: str, tokenizer: Path) -> Callable[[str, str, int, int], Block]:
+    """(url, model, concurrency, requests) to a block."""
+
+    def ask(url: str, model: str, concurrency: int, requests: int) -> Block:
+        with tempfile.TemporaryDirectory() as directory:
+            out = Path(directory) / "report.json"
+            command = _command(program, tokenizer, url, model, concurrency, requests, out)
+            done = subprocess.run(command, env=os.environ | _SETTINGS, capture_output=True, text=True, check=False)
+            if done.returncode or not out.exists():
+                raise RuntimeError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+            return block_in(json.loads(out.read_text()))
+
+    return ask
+
+
+def _command(
+    program: str, tokenizer: Path, url: str, model: str, concurrency: int, requests: int, out: Path
+) -> list[str]:
+    extras = {"body": {"ignore_eos": True, "temperature": 0}}
+    backend = {"kind": "openai_http", "target": url, "model": model, "request_format": "/v1/chat/completions"}
+    return [
+        program,
+        "run",
+        *("--backend", json.dumps({**backend, "extras": extras})),
+        *("--profile", f"kind=concurrent,streams={concurrency}"),
+        *("--constraint", f"kind=max_requests,count={requests}"),
+        *("--tokenizer", f"kind=huggingface_auto,model={tokenizer}"),
+        *("--data", f"kind=synthetic_text,prompt_tokens=48,output_tokens={TOKENS}"),
+        *("--output", f"kind=json,path={out}"),
+        "--disable-console",
+    ]
+
+
+def block_in(report: dict[str, Any]) -> Block:
+    """Of the one benchmark in guidellm's report; a request that failed fails the block."""
+    (benchmark,) = report["benchmarks"]
+    requests = benchmark["requests"]
+    if requests.get("errored") or not requests.get("successful"):
+        raise RuntimeError(
+            f"{len(requests.get('errored') or ())} requests failed, see {requests.get('errored')!r:.500}"
+        )
+    told = requests["successful"]
+    began, ended = min(r["request_start_time"] for r in told), max(r["request_end_time"] for r in told)
+    first = tuple(r["time_to_first_token_ms"] / 1000 for r in told)
+    return Block(ended - began, sum(r["output_tokens"] for r in told), first)

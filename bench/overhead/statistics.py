@@ -1,0 +1,126 @@
+"""What rounds of blocks say about the plugin's cost, with confidence intervals by bootstrap. Pure."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+RESAMPLES = 4000
+THROUGHPUT, FIRST_TOKEN, FIRST_TOKEN_RATIO = 0.98, 0.001, 1.02
+"""Acceptance: throughput within 2 %, time to first token within 1 ms or 2 %."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some requests to one port, one after another by `concurrency` workers."""
+
+    seconds: float
+    tokens: int
+    first: tuple[float, ...]
+    """Seconds to the first token, of each request."""
+
+    @property
+    def throughput(self) -> float:
+        return self.tokens / self.seconds
+
+    @property
+    def first_token(self) -> float:
+        return statistics.fmean(self.first)
+
+
+@dataclass(frozen=True)
+class Round:
+    """A block each, back to back, so that what else the machine does hits all alike."""
+
+    bare: Block
+    again: Block
+    plugin: Block
+
+
+@dataclass(frozen=True)
+class Estimate:
+    value: float
+    low: float
+    high: float
+
+    def scaled(self, factor: float) -> Estimate:
+        return Estimate(self.value * factor, self.low * factor, self.high * factor)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`again_*`: the bare port against itself, the noise."""
+
+    rounds: int
+    throughput: Estimate
+    again_throughput: Estimate
+    first_token: float
+    later: Estimate
+    again_later: Estimate
+
+    @property
+    def verdict(self) -> str:
+        """Met or not by the whole interval; open, if the interval holds the limit."""
+        allowed = max(FIRST_TOKEN, (FIRST_TOKEN_RATIO - 1) * self.first_token)
+        if self.throughput.low >= THROUGHPUT and self.later.high <= allowed:
+            return "met"
+        if self.throughput.high < THROUGHPUT or self.later.low > allowed:
+            return "not met"
+        return "open: the interval is too wide"
+
+
+def cost(rounds: Sequence[Round]) -> Cost:
+    """Paired by round: ratios of throughput, differences of the mean time to first token."""
+    return Cost(
+        rounds=len(rounds),
+        throughput=estimate([math.log(r.plugin.throughput / r.bare.throughput) for r in rounds], math.exp),
+        again_throughput=estimate([math.log(r.again.throughput / r.bare.throughput) for r in rounds], math.exp),
+        first_token=statistics.fmean(r.bare.first_token for r in rounds),
+        later=estimate([r.plugin.first_token - r.bare.first_token for r in rounds]),
+        again_later=estimate([r.again.first_token - r.bare.first_token for r in rounds]),
+    )
+
+
+def estimate(values: Sequence[float], told: Callable[[float], float] = float) -> Estimate:
+    """The mean, and between which bounds 95 % of the means of resampled values lie; `told` turns them into the unit."""
+    choice = random.Random(0)
+    means = sorted(statistics.fmean(choice.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    low, high = means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+    return Estimate(told(statistics.fmean(values)), told(low), told(high))
+
+
+def table(costs: dict[int, Cost]) -> str:
+    """Markdown, a line for each concurrency."""
+    heads = (
+        "concurrent",
+        "rounds",
+        "throughput, plugin over bare",
+        "(bare over itself)",
+        "time to first token, bare",
+        "later with the plugin",
+        "(bare over itself)",
+        "",
+    )
+    lines = [heads, ("---",) * len(heads)]
+    lines += [_cells(concurrency, found) for concurrency, found in costs.items()]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cells(concurrency: int, found: Cost) -> tuple[str, ...]:
+    return (
+        str(concurrency),
+        str(found.rounds),
+        _interval(found.throughput, 4),
+        _interval(found.again_throughput, 4),
+        f"{found.first_token * 1000:.2f} ms",
+        _interval(found.later.scaled(1000), 3) + " ms",
+        _interval(found.again_later.scaled(1000), 3) + " ms",
+        found.verdict,
+    )
+
+
+def _interval(found: Estimate, digits: int) -> str:
+    return f"{found.value:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"

@@ -1,0 +1,91 @@
+"""What rounds of blocks say about the plugin's cost."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from bench.overhead.guidellm import block_in
+from bench.overhead.statistics import Block, Round, cost, estimate, table
+
+
+def rounds(slower: float = 1.0, later: float = 0.0, noise: float = 0.002, first: float = 0.02) -> list[Round]:
+    """Sixteen rounds, on a machine that is at times half as fast, of a plugin of known cost."""
+    choice = random.Random(1)
+
+    def block(pace: float, factor: float = 1.0, more: float = 0.0) -> Block:
+        jitter = 1 + choice.uniform(-noise, noise)
+        return Block(pace * factor * jitter, 1000, (first * jitter + more,) * 4)
+
+    paces = [choice.choice((1.0, 2.0)) for _ in range(16)]
+    return [Round(block(p), block(p), block(p, slower, later)) for p in paces]
+
+
+def test_a_cost_is_found_on_a_machine_of_changing_speed() -> None:
+    found = cost(rounds(slower=1 / 0.95, later=0.003))
+    assert found.throughput.value == pytest.approx(0.95, abs=0.002)
+    assert 0 < found.throughput.high - found.throughput.low < 0.005
+    assert found.later.value == pytest.approx(0.003, abs=0.0001)
+    assert 0 < found.later.high - found.later.low < 0.0005
+    assert found.again_throughput.value == pytest.approx(1, abs=0.005)
+    assert found.again_later.value == pytest.approx(0, abs=0.0005)
+    assert found.verdict == "not met"
+
+
+def test_no_cost_is_met() -> None:
+    assert cost(rounds()).verdict == "met"
+
+
+@pytest.mark.parametrize(
+    ("costs", "verdict"),
+    [
+        ({"slower": 1 / 0.985}, "met"),
+        ({"slower": 1 / 0.975}, "not met"),
+        ({"later": 0.0008}, "met"),
+        ({"later": 0.0013}, "not met"),
+        ({"later": 0.0013, "first": 0.2}, "met"),  # within 2 %
+        ({"later": 0.005, "first": 0.2}, "not met"),
+    ],
+)
+def test_each_limit_decides(costs: dict[str, float], verdict: str) -> None:
+    assert cost(rounds(**costs, noise=0.0005)).verdict == verdict
+
+
+def test_an_interval_that_holds_the_limit_decides_nothing() -> None:
+    assert cost(rounds(noise=0.2)).verdict.startswith("open")
+
+
+def test_an_estimate_of_values_that_do_not_vary_has_no_width() -> None:
+    found = estimate([2.0] * 5)
+    assert found.value == found.low == found.high == 2.0
+
+
+def test_the_table_has_a_line_for_each_concurrency() -> None:
+    _, _, one, eight = table({1: cost(rounds()), 8: cost(rounds(slower=2))}).splitlines()
+    assert one.startswith("| 1 | 16 | ") and one.endswith("| met |")
+    assert eight.startswith("| 8 | 16 | 0.4996 (0.499") and eight.endswith("| not met |")
+
+
+def report(**requests: Any) -> dict[str, Any]:
+    return {"benchmarks": [{"requests": requests}]}
+
+
+def test_guidellms_report_is_read_from_its_requests() -> None:
+    def request(start: float, end: float) -> dict[str, float]:
+        return {
+            "request_start_time": start,
+            "request_end_time": end,
+            "time_to_first_token_ms": 20,
+            "output_tokens": 32,
+        }
+
+    block = block_in(report(successful=[request(10, 12), request(11, 14)], errored=None))
+    assert (block.seconds, block.tokens, block.first) == (4, 64, (0.02, 0.02))
+
+
+@pytest.mark.parametrize("requests", [{"successful": [], "errored": []}, {"successful": [{}], "errored": [{}]}])
+def test_a_block_with_a_failed_request_is_none(requests: dict[str, Any]) -> None:
+    with pytest.raises(RuntimeError, match="failed"):
+        block_in(report(**requests))

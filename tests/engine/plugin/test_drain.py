@@ -1,0 +1,103 @@
+"""A name that is routed elsewhere: who is still here, and whose connection is closed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.engine.plugin.world import OLD, Cycle, World
+
+
+async def begun(world: World, model: str = "bot", stream: bool = True) -> tuple[Cycle, asyncio.Task[None]]:
+    """A request that does not end before the gate is open."""
+    world.vllm.gate.clear()
+    cycle = world.cycle(b'{"model":"%s","stream":%s}' % (model.encode(), b"true" if stream else b"false"))
+    task = asyncio.create_task(world.call(cycle, "POST", "/v1/completions"))
+    await world.vllm.began.get()
+    if stream:
+        await cycle.until(2)
+    return cycle, task
+
+
+async def test_the_state_says_what_runs_by_name_and_by_engine_model(world: World) -> None:
+    await world.declare()
+    requests = [await begun(world), await begun(world), await begun(world, OLD), await begun(world, "tiny", False)]
+    state = await world.state()
+    assert state["inFlight"] == {OLD: 3, "tiny": 1} and state["models"]["bot"]["inFlight"] == 2
+    world.vllm.gate.set()
+    for _, task in requests:
+        await task
+    state = await world.state()
+    assert state["inFlight"] == {} and state["models"]["bot"]["inFlight"] == 0
+
+
+async def test_answers_for_a_name_that_has_departed_close_their_connection(world: World) -> None:
+    await world.declare()
+    assert (await world.complete()).header(b"connection") is None
+    await world.admin("PUT", "models/bot/routed", {"routed": False})
+    assert (await world.complete()).header(b"connection") == b"close"
+    assert (await world.complete(stream=True)).header(b"connection") == b"close"
+    assert (await world.complete("tiny")).header(b"connection") is None
+    await world.admin("PUT", "models/bot/routed", {"routed": True})
+    assert (await world.complete()).header(b"connection") is None
+
+
+async def test_a_running_answers_connection_is_closed_after_it(world: World) -> None:
+    await world.declare()
+    ours, others = await begun(world), await begun(world, "tiny")
+    late = await begun(world, stream=False)
+    await world.admin("PUT", "models/bot/routed", {"routed": False})
+    assert [cycle.keep_alive for cycle, _ in (ours, others, late)] == [False, True, False]
+    world.vllm.gate.set()
+    for _, task in (ours, others, late):
+        await task
+    assert late[0].answer.header(b"connection") == b"close"
+    assert ours[0].answer.body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_merged_model_departs_too(world: World) -> None:
+    await world.declare("tiny", None, None)
+    running = await begun(world, "tiny")
+    await world.admin("PUT", "models/tiny/routed", {"routed": False})
+    assert running[0].keep_alive is False
+    world.vllm.gate.set()
+    await running[1]
+    assert (await world.complete("tiny")).header(b"connection") == b"close"
+
+
+async def test_the_age_of_the_departure_is_told_and_a_new_version_does_not_end_it(world: World) -> None:
+    await world.declare()
+    await world.admin("PUT", "models/bot/routed", {"routed": False})
+    world.now += 7.5
+    await world.admin("PUT", "models/bot/routed", {"routed": False})
+    await world.declare()
+    described = (await world.state())["models"]["bot"]
+    assert (described["routed"], described["departedSeconds"]) == (False, 7.5)
+
+
+async def test_another_server_than_uvicorn_keeps_its_connections_and_the_request_goes_on(world: World) -> None:
+    await world.declare()
+    world.vllm.gate.clear()
+    cycle = world.cycle(b'{"model":"bot","stream":true}')
+
+    async def receive() -> object:
+        return await cycle.receive()
+
+    class Other:
+        send, messages = cycle.send, cycle.messages
+
+    other = Other()
+    other.receive = receive  # type: ignore[attr-defined]
+    task = asyncio.create_task(world.call(other, "POST", "/v1/completions"))  # type: ignore[arg-type]
+    await cycle.until(2)
+    assert (await world.admin("PUT", "models/bot/routed", {"routed": False})).status == 200
+    world.vllm.gate.set()
+    await task
+    assert cycle.keep_alive and cycle.answer.body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_client_that_leaves_is_no_longer_in_flight(world: World) -> None:
+    await world.declare()
+    cycle, task = await begun(world)
+    cycle.leave()
+    await task
+    assert (await world.state())["inFlight"] == {}

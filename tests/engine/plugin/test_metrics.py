@@ -1,0 +1,153 @@
+"""Metrics by release, version and backend: what they count, and that no series outlives its version."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.plugin.test_drain import begun
+from tests.engine.plugin.world import JSON, NEW, V2, World
+
+BOT1, BOT2, BASE = ("bot", "v1", "adapter"), ("bot", "v2", "adapter"), ("", "", "base")
+
+
+def labels(world: World, name: str = "requests_in_flight") -> set[tuple[str, ...]]:
+    return {key[:3] for key in world.samples()[name]}
+
+
+async def test_requests_are_counted_by_version_and_code(world: World) -> None:
+    await world.declare()
+    await world.complete()
+    await world.complete(prompt=None, stream=True)
+    await world.complete("tiny")
+    await world.complete("other")
+    await world.ask("POST", "/v1/completions", b"{")
+    await world.ask("POST", "/v1/completions", b"x", ((b"content-type", b"text/plain"),))
+    assert world.samples()["requests_total"] == {
+        (*BOT1, "200"): 2,
+        (*BASE, "200"): 1,
+        (*BASE, "404"): 1,
+        (*BASE, "400"): 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/health"),
+        ("GET", "/v1/models"),
+        ("GET", "/metrics"),
+        ("POST", "/tokenize"),
+        ("POST", "/nothing"),
+        ("GET", "/v1/completions"),
+    ],
+)
+async def test_what_generates_nothing_is_not_counted(world: World, method: str, path: str) -> None:
+    await world.ask(method, path, b'{"model":"tiny"}')
+    assert "requests_total" not in world.samples()
+
+
+async def test_names_that_clients_invent_make_no_series(world: World) -> None:
+    for number in range(20):
+        await world.complete(f"invented-{number}")
+    assert labels(world) == {BASE} and world.samples()["requests_total"] == {(*BASE, "404"): 20}
+
+
+async def test_tokens_are_those_that_vllm_counted(world: World) -> None:
+    await world.declare()
+    for stream in (False, True):
+        await world.complete(stream=stream)
+    samples = world.samples()
+    assert (samples["prompt_tokens_total"][BOT1], samples["generation_tokens_total"][BOT1]) == (6, 8)
+
+
+async def test_times_are_of_the_stream(world: World) -> None:
+    await world.declare()
+    _, task = await begun(world)
+    world.now += 6
+    world.vllm.gate.set()
+    await task
+    world.vllm.gate.set()
+    await world.complete()
+    samples = world.samples()
+    assert samples["time_to_first_token_seconds_count"][BOT1] == 1
+    assert samples["time_to_first_token_seconds_sum"][BOT1] == 0
+    assert samples["time_per_output_token_seconds_sum"][BOT1] == 2  # 6 seconds for the 3 tokens after the first
+    assert (samples["request_duration_seconds_count"][BOT1], samples["request_duration_seconds_sum"][BOT1]) == (2, 6)
+
+
+async def test_the_first_token_is_the_first_event_and_no_comment(world: World) -> None:
+    async def commenting(scope: object, receive: object, send: object) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        for part in (b": keep-alive\n\n", b"", b"data: {}\n\n"):
+            world.now += 1
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    world.middleware._app = commenting
+    await world.complete("tiny")
+    assert world.samples()["time_to_first_token_seconds_sum"][BASE] == 3
+
+
+async def test_a_client_that_leaves_is_a_499(world: World) -> None:
+    await world.declare()
+    for stream in (True, False):
+        cycle, task = await begun(world, stream=stream)
+        assert world.samples()["requests_in_flight"][BOT1] == 1
+        cycle.leave()
+        await task
+        assert world.samples()["requests_in_flight"][BOT1] == 0
+    assert world.samples()["requests_total"] == {(*BOT1, "499"): 2}
+
+
+async def test_an_error_of_vllm_is_a_500_and_stays_vllms(world: World) -> None:
+    async def failing(*_: object) -> None:
+        raise ZeroDivisionError
+
+    world.middleware._app = failing
+    with pytest.raises(ZeroDivisionError):
+        await world.complete("tiny")
+    assert world.samples()["requests_total"] == {(*BASE, "500"): 1}
+    assert not any(world.samples()["plugin_errors_total"].values())
+
+
+async def test_a_replaced_versions_series_vanish_when_its_last_request_has_ended(world: World) -> None:
+    await world.declare()
+    await world.complete(stream=True)
+    _, task = await begun(world)
+    await world.declare("bot", NEW, V2, "v2")
+    assert labels(world) == {BASE, BOT1, BOT2}
+    world.vllm.gate.set()
+    await task
+    for name in world.samples():
+        if name not in ("plugin_info", "plugin_errors_total"):
+            assert BOT1 not in labels(world, name), name
+    await world.complete()
+    assert world.samples()["requests_total"] == {(*BOT2, "200"): 1}
+
+
+async def test_the_series_of_a_version_that_stays_stay(world: World) -> None:
+    await world.declare()
+    await world.complete()
+    await world.declare("other", NEW, V2)
+    await world.declare()
+    await world.admin("DELETE", "models/other")
+    assert world.samples()["requests_total"] == {(*BOT1, "200"): 1}
+
+
+async def test_a_deleted_names_series_vanish(world: World) -> None:
+    await world.declare()
+    await world.complete()
+    await world.admin("DELETE", "models/bot")
+    assert labels(world) == {BASE} and "requests_total" not in world.samples()
+
+
+async def test_the_plugin_tells_its_version(world: World) -> None:
+    assert list(world.samples()["plugin_info"]) == [("-", world.plugin.version, "-")]
+
+
+async def test_two_instances_in_one_process_share_the_metrics(world: World) -> None:
+    again = World(world.directory, world.vllm, world.registry)
+    await again.complete("tiny")
+    await world.complete("tiny")
+    assert world.samples()["requests_total"] == {(*BASE, "200"): 2}
+    assert (await world.ask("POST", "/v1/completions", b'{"model":"tiny"}', JSON)).status == 200
