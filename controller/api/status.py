@@ -256,6 +256,14 @@ class RolloutStatus(Timed):
     )
 
 
+class ScaledBase(ApiModel):
+    """What this release has done to the replicas of its base (rollout.settle)."""
+
+    state: str = Field(description="ScalingDown, ScaledDown, ScalingUp, or Overruled: somebody scaled it up again.")
+    replicas: int = Field(description="Replicas that it had, and gets back.")
+    revision: int = Field(description="The revision that served when it was scaled down.")
+
+
 class AdapterReleaseStatus(ApiModel):
     """The controller's memory of one release."""
 
@@ -270,6 +278,7 @@ class AdapterReleaseStatus(ApiModel):
     adapter: AdapterStatus | None = Field(None, description="The imported adapter.")
     artifact: ArtifactStatus | None = Field(None, description="The artifact that was built last.")
     rollout: RolloutStatus = Field(default_factory=RolloutStatus, description="Where the release stands on its way.")
+    base: ScaledBase | None = Field(None, description="A base that this release has scaled to zero.")
     history: list[HistoryEntry] = Field(
         default_factory=list,
         description="Backends that have served, newest first.",

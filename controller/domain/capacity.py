@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from controller.api.status import AdapterReleaseStatus, BackendKind, Step
+from controller.api.status import AdapterReleaseStatus, BackendKind, ScaledBase, Step
 from controller.api.v1alpha1 import AdapterRelease, Rollout, Stage
 from controller.domain.actions import Action
 from controller.domain.draft import Draft
@@ -164,6 +164,40 @@ def scale_base(d: Draft, memory: BaseScale | None, use: BaseUse) -> BaseScale | 
         why = f"bring the base back: {use.needed}" if wanted else "nobody needs the base"
         d.do(ScaleBase(why, d.seen.base.name, use.replicas, wanted))
     return after
+
+
+def keep_base(d: Draft) -> None:
+    """Take the base away where nobody needs it, and bring it back where somebody does."""
+    memory, serving = _remembered(d.status.base), d.status.serving
+    if d.seen.base is None or (memory is None and d.seen.release.spec.rollout.settle.scale_base_to is None):
+        return
+    if serving is not None and serving.settle_at is not None:
+        d.wake_at(serving.settle_at)
+    generation = d.seen.release.metadata.generation  # this plan looks at it
+    status = d.status.model_copy(update={"observed_generation": generation})
+    users = [d.seen.release.model_copy(update={"status": status}), *d.seen.base_users]
+    needed = who_needs_base(users, d.seen.base_services, d.now)
+    use = BaseUse(d.seen.base.replicas, needed, serving.revision if serving is not None else 0)
+    after = scale_base(d, memory, use)
+    if after != memory:
+        d.update(base=_written(after))
+
+
+def give_base_back(d: Draft) -> bool:
+    """The release is being deleted: is there anything that it took from its base?"""
+    replicas = d.seen.base.replicas if d.seen.base is not None else 1
+    wanted = base_replicas_at_the_end(_remembered(d.status.base), replicas)
+    if wanted is not None and d.seen.base is not None:
+        d.do(ScaleBase("the release is deleted: its base gets back what it had", d.seen.base.name, 0, wanted))
+    return wanted is not None
+
+
+def _remembered(status: ScaledBase | None) -> BaseScale | None:
+    return None if status is None else BaseScale(BaseState(status.state), status.replicas, status.revision)
+
+
+def _written(memory: BaseScale | None) -> ScaledBase | None:
+    return None if memory is None else ScaledBase(**vars(memory))
 
 
 def base_replicas_at_the_end(memory: BaseScale | None, replicas: int) -> int | None:

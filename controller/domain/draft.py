@@ -52,7 +52,7 @@ class Draft:
     def decided(self) -> bool:
         """Does this draft change a decision?"""
         old, new = self.seen.release.status, self.status
-        return (old.serving, _decision(old.rollout)) != (new.serving, _decision(new.rollout))
+        return (old.serving, old.base, _decision(old.rollout)) != (new.serving, new.base, _decision(new.rollout))
 
     def rejection(self, step: Step, inputs: str, artifact_id: str = "") -> Rejected | None:
         return next(

@@ -32,6 +32,7 @@ from controller.domain.backends import (
     pinned_revision,
     proven_pods,
 )
+from controller.domain.capacity import has_all_replicas
 from controller.domain.checks import Verdict, judge, judge_alone, lacks_to_judge_alone
 from controller.domain.draft import Draft
 from controller.domain.inputs import build_attempt, build_inputs, import_inputs, validate_inputs
@@ -126,7 +127,7 @@ def _stable(d: Draft, base: BaseFacts, build: Build | None, validation: Validati
         d.rest()
     elif not built:
         _build(d, build, inputs, attempt)
-    elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation):
+    elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation) and _grow(d, artifact):
         _switch_to(d, artifact_backend(artifact.id), Reason.PROMOTED)
 
 
@@ -330,6 +331,18 @@ def _start(d: Draft, artifact: ArtifactStatus) -> bool:
         d.rest()
         return False
     ensure_merged(d, artifact.id, artifact.path)
+    return False
+
+
+def _grow(d: Draft, artifact: ArtifactStatus) -> bool:
+    """Has the candidate all its replicas? From the next look on `_start` waits for them, by the same deadline."""
+    if has_all_replicas(d, artifact.id):
+        return True
+    limit = d.seen.release.spec.rollout.progress_deadline
+    if _wait(d, Step.STARTING, parse_duration(limit), artifact.id):
+        message = f"the merged model could not be scaled up within {limit}"
+        d.reject_backend(Step.STARTING, artifact.id, Reason.CANDIDATE_NOT_READY, message)
+        d.rest()
     return False
 
 

@@ -14,6 +14,7 @@ from controller.api.reasons import Reason
 from controller.api.status import AdapterReleaseStatus, Condition, Step
 from controller.api.v1alpha1 import FINALIZER
 from controller.domain.actions import Action, AddFinalizer, EnsurePluginObjects, RemoveFinalizer, RemoveLabel
+from controller.domain.capacity import give_base_back, keep_base
 from controller.domain.cleanup import clean_up
 from controller.domain.conditions import blocker, conclude
 from controller.domain.departures import tell_routing
@@ -63,6 +64,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         keep_loaded(draft)
         tell_routing(draft)
         clean_up(draft)
+        keep_base(draft)
     return _finish(draft)
 
 
@@ -70,7 +72,9 @@ def _plan_deletion(draft: Draft) -> Plan:
     release = draft.seen.release
     if FINALIZER not in release.metadata.finalizers:
         return Plan((), release.status, None)
-    if forget(draft):
+    if give_base_back(draft) and not _patience_is_over(draft):
+        pass
+    elif forget(draft):
         draft.actions = [RemoveFinalizer("nothing of the release is left on the base's pods")]
     elif _patience_is_over(draft):
         draft.do(RemoveFinalizer("a server of the base does not say what it holds, or does not unload"))

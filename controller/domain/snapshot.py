@@ -234,6 +234,8 @@ class Snapshot:
     jobs: tuple[JobFacts, ...] = ()
     merged: tuple[MergedFacts, ...] = ()
     route: RouteFacts | None = None
+    base_users: tuple[AdapterRelease, ...] = ()  # the other releases on this base; only where it may be scaled
+    base_services: tuple[str, ...] = ()  # Services that select the base's pods; likewise
     rivals: tuple[str, ...] = ()  # older releases on this base with the same model name
     services_taken: tuple[str, ...] = ()  # Services of somebody else under names that the release needs
     plugin_version: str = ""  # of the plugin that this controller ships

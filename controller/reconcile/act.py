@@ -9,6 +9,7 @@ from typing import Any
 
 from controller.domain import actions
 from controller.domain.actions import Action
+from controller.domain.capacity import ScaleBase, ScaleMerged
 from controller.engine.errors import LoadRejected, NameTaken
 from controller.errors import AdapterReleaseError, LeadershipLost, NotFound, PermanentError
 from controller.reconcile.act_objects import ObjectActions
@@ -50,6 +51,8 @@ class Actor:
             actions.EnsureMerged: objects.ensure_merged,
             actions.DeleteMerged: objects.delete_merged,
             actions.SwitchRoute: objects.switch_route,
+            ScaleMerged: objects.capacity.scale_merged,
+            ScaleBase: objects.capacity.scale_base,
             actions.LoadAdapter: pods.load,
             actions.StageAdapter: pods.stage,
             actions.ReplaceAdapter: pods.replace,

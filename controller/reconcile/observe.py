@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.api.status import BackendKind, Counters, Step
 from controller.api.v1alpha1 import RELEASE_LABEL, AdapterRelease
+from controller.domain.capacity import selecting
 from controller.domain.snapshot import BaseFacts, JobFacts, MergedFacts, PodFacts, Problem, RouteFacts, Snapshot
 from controller.errors import NotFound
 from controller.reconcile.act_engine import EngineObjects
@@ -79,6 +80,8 @@ class Observer:
             jobs=self._jobs(release),
             merged=self._merged(release),
             route=self._route(release, api_key),
+            base_users=self._base_users(release),
+            base_services=self._base_services(release),
             rivals=self._rivals(release),
             services_taken=self._services_taken(release),
             plugin_version=self._engine_objects.version,
@@ -183,6 +186,24 @@ class Observer:
         deployment = known.get(target.id) if target is not None else None
         return base_key if deployment is None else self._key_of(release.metadata.namespace, base_facts(deployment))
 
+    def _base_users(self, release: AdapterRelease) -> tuple[AdapterRelease, ...]:
+        if not _may_scale_base(release):
+            return ()
+        meta = release.metadata
+        others = [r for r in self._caches.releases.list(meta.namespace) if r["metadata"]["name"] != meta.name]
+        same = [r for r in others if r["spec"]["baseRef"]["name"] == release.spec.base_ref.name]
+        return tuple(AdapterRelease.model_validate(r) for r in same)
+
+    def _base_services(self, release: AdapterRelease) -> tuple[str, ...]:
+        namespace = release.metadata.namespace
+        base = self._caches.deployments.get(namespace, release.spec.base_ref.name)
+        if base is None or not _may_scale_base(release):
+            return ()
+        pods = self._caches.pods.list(namespace, base["spec"]["selector"].get("matchLabels") or {})
+        labels = [(x.get("metadata") or {}).get("labels") or {} for x in (base["spec"]["template"], *pods)]
+        services = self._caches.services.list(namespace)
+        return tuple(selecting([(s["metadata"]["name"], s["spec"].get("selector") or {}) for s in services], labels))
+
     def _rivals(self, release: AdapterRelease) -> tuple[str, ...]:
         """Older releases with the same base and model name: two cannot have one name in one server."""
         mine = (release.metadata.creation_timestamp, release.metadata.name)
@@ -200,6 +221,10 @@ class Observer:
         names = (release.metadata.name, adapter_service_name(release), preview_service_name(release))
         found = [(n, self._caches.services.get(release.metadata.namespace, n)) for n in names]
         return tuple(n for n, service in found if service is not None and not is_ours(service, release))
+
+
+def _may_scale_base(release: AdapterRelease) -> bool:
+    return release.spec.rollout.settle.scale_base_to is not None or release.status.base is not None
 
 
 def _artifact_of(deployment: Json) -> str:
