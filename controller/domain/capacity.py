@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from controller.api.status import AdapterReleaseStatus, BackendKind, ScaledBase, Step
 from controller.api.v1alpha1 import AdapterRelease, Rollout, Stage
 from controller.domain.actions import Action
 from controller.domain.draft import Draft
+from controller.domain.traffic import UNAVAILABLE_GRACE
 
 _PASS = "Pass"  # noqa: S105 - a verdict
-# A merged model that answers so long not is not counted on: its way back is brought up.
-UNAVAILABLE_GRACE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
