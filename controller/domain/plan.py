@@ -19,6 +19,7 @@ from controller.domain.conditions import blocker, conclude
 from controller.domain.draft import Draft
 from controller.domain.loading import forget, keep_loaded
 from controller.domain.pipeline import advance
+from controller.domain.shifting import give_back, keep_weights
 from controller.domain.snapshot import Snapshot
 from controller.domain.traffic import move_traffic
 
@@ -59,6 +60,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         advance(draft)
         keep_loaded(draft)
         clean_up(draft)
+        keep_weights(draft)
     return _finish(draft)
 
 
@@ -66,7 +68,7 @@ def _plan_deletion(draft: Draft) -> Plan:
     release = draft.seen.release
     if FINALIZER not in release.metadata.finalizers:
         return Plan((), release.status, None)
-    if forget(draft):
+    if forget(draft) & give_back(draft):
         draft.actions = [RemoveFinalizer("nothing of the release is left on the base's pods")]
     elif _patience_is_over(draft):
         draft.do(RemoveFinalizer("a server of the base does not say what it holds, or does not unload"))

@@ -14,6 +14,7 @@ from typing import Any
 
 from controller.api.status import Backend, BackendKind, Counters
 from controller.api.v1alpha1 import ARTIFACT_LABEL, LOADED_LABEL_PREFIX, RELEASE_LABEL, AdapterRelease
+from controller.domain.canary import Sighting
 
 _IN_THE_STORE = re.compile(r"/adapters/[^/]+/([0-9a-f]{64})$")
 SHORT = 8  # characters of a digest in a label
@@ -207,6 +208,8 @@ class Snapshot:
     merged: tuple[MergedFacts, ...] = ()
     route: RouteFacts | None = None
     rivals: tuple[str, ...] = ()  # older releases on this base with the same model name
+    http_route: Sighting | None = None  # only read while status.rollout.canary remembers it; None: not readable
+    preview_endpoints: frozenset[str] = frozenset()  # names of the ready pods behind NAME-preview
     services_taken: tuple[str, ...] = ()  # Services of somebody else under names that the release needs
 
     @property

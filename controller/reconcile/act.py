@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 Act = Callable[[Action, Turn], None]
 
 # Nothing tells the controller that these are done: it has to look again by itself, and soon.
-_UNSEEN = (actions.LoadAdapter, actions.StageAdapter, actions.ReplaceAdapter, actions.UnloadAdapter)
+_UNSEEN = (actions.LoadAdapter, actions.StageAdapter, actions.ReplaceAdapter, actions.UnloadAdapter, actions.SetWeight)
 
 # What is gone the next look shows, and what vLLM says to a load is in the conditions.
 _SHOWN = (NotFound, LoadRejected, NameTaken)
@@ -47,6 +47,7 @@ class Actor:
             actions.EnsureMerged: objects.ensure_merged,
             actions.DeleteMerged: objects.delete_merged,
             actions.SwitchRoute: objects.switch_route,
+            actions.SetWeight: objects.set_weight,
             actions.LoadAdapter: pods.load,
             actions.StageAdapter: pods.stage,
             actions.ReplaceAdapter: pods.replace,
