@@ -422,6 +422,7 @@ class World:
             merged.replicas, merged.available, merged.never_starts, merged.unreadable = 1, True, False, False
             merged.refused = None
         self.let_endpoints_catch_up()
+        self.gateway_is_late, self.accepted = False, self.weight
         self.answers_wrong, self.services_taken, self.rivals = False, set(), ()
 
     def pass_time(self, seconds: float) -> World:
