@@ -1,6 +1,6 @@
 """Runs with the Python of vLLM's environment: asks in blocks, as it is told on its input, with the openai client.
 
-A line in says {"url", "model", "concurrency", "requests"} and is a block. A line out says {"seconds", "tokens", "first"}:
+A line in is a block: {"url", "model", "concurrency", "requests"}. A line out says {"seconds", "tokens", "first"}:
 how long it took, the tokens that came, and each request's seconds to its first token. A failure ends it.
 """
 

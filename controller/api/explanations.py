@@ -201,6 +201,14 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
     "Traffic": {
         Reason.FIRST_LOAD: ("The adapter's first traffic.", ""),
         Reason.ADAPTER_UPDATED: ("A new version of the adapter has the traffic.", ""),
+        Reason.SHIFTING: (
+            "A canary: the artifact gets some of the traffic, by the weights of an HTTPRoute, and is watched.",
+            "Wait; a step without a pause waits for a person, and the message says what to write.",
+        ),
+        Reason.NOT_APPROVED: (
+            "A step of the canary waited for a person longer than canary.approvalDeadline; its weight went back to 0.",
+            "Set canary.approved in time, or give the step a pause. " + _RETRY,
+        ),
         Reason.SWITCHING: ("The route points at the new backend, which has to prove that it answers.", "Wait."),
         Reason.SWITCH_NOT_PROVEN: (
             "The new backend did not answer through the route in time; the route went back. "

@@ -64,6 +64,8 @@ class Reason(StrEnum):
     FIRST_LOAD = "FirstLoad"
     ADAPTER_UPDATED = "AdapterUpdated"
     PROMOTED = "Promoted"
+    SHIFTING = "Shifting"
+    NOT_APPROVED = "NotApproved"
     SWITCHING = "Switching"
     SWITCH_NOT_PROVEN = "SwitchNotProven"
     OBSERVING = "Observing"

@@ -170,6 +170,7 @@ class Step(StrEnum):
     BUILDING = "Building"
     STARTING = "Starting"
     VALIDATING = "Validating"
+    SHIFTING = "Shifting"
     SWITCHING = "Switching"
     OBSERVING = "Observing"
     ROLLING_BACK = "RollingBack"

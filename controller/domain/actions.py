@@ -157,6 +157,14 @@ class DeleteMerged(Action):
 
 
 @dataclass(frozen=True)
+class SetWeight(Action):
+    """Give the candidate so many percent in the user's HTTPRoute; 0 gives the HTTPRoute back to its owner."""
+
+    http_route: str
+    weight: int
+
+
+@dataclass(frozen=True)
 class SwitchRoute(Action):
     """Point the Service named after the release at the backend."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from controller.api.status import BackendKind, Step
 from controller.api.v1alpha1 import Stage
 from controller.domain.actions import DeleteMerged, EndJob, JobKind
-from controller.domain.backends import is_given_up, pinned_revision, routed_artifact
+from controller.domain.backends import artifact_backend, is_given_up, pinned_revision, routed_artifact
 from controller.domain.draft import Draft
 from controller.domain.draining import forget_drained
 from controller.domain.inputs import build_inputs, validate_inputs
@@ -50,6 +50,8 @@ def _is_superseded(d: Draft, job: JobFacts) -> bool:
 def needed_artifacts(d: Draft) -> set[str]:
     """Ids of the artifacts whose Deployment has a reason to run."""
     backends = [d.served, d.rollout.target, d.rollout.origin, *(x.backend for x in d.rollout.draining)]
+    if d.rollout.canary is not None:  # the HTTPRoute may still send requests to it
+        backends.append(artifact_backend(d.rollout.canary.artifact))
     backends.append(routed_artifact(d.seen))  # a first switch that made way before it was proven
     pinned = pinned_revision(d)
     if pinned and not is_given_up(d, pinned.backend):

@@ -378,7 +378,11 @@ def _degraded(d: Draft) -> Report:
             "is. Give the adapter a new version; " + RETRY_HINT[0].lower() + RETRY_HINT[1:],
         )
     if failure:
-        reason = Reason.ROLLED_BACK if failure.step in (Step.OBSERVING, Step.SWITCHING, Step.IDLE) else failure.reason
+        reason = (
+            Reason.ROLLED_BACK
+            if failure.step in (Step.OBSERVING, Step.SHIFTING, Step.SWITCHING, Step.IDLE)
+            else failure.reason
+        )
         return _says(
             True,
             reason,

@@ -52,5 +52,6 @@ def _had_clients(d: Draft, route: RouteFacts, pod: PodFacts) -> bool:
 
 
 def _served_ever(d: Draft) -> list[Backend]:
-    known = [d.served, d.rollout.target, d.rollout.origin, *(h.backend for h in d.status.history)]
-    return [b for b in known if b is not None]
+    """Not the target of a switch: it gets clients only when the route points there."""
+    known = [d.served, d.rollout.origin, *(x.backend for x in d.rollout.draining)]
+    return [b for b in (*known, *(h.backend for h in d.status.history)) if b is not None]

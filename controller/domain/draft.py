@@ -201,4 +201,5 @@ def _decision(rollout: RolloutStatus) -> tuple[Any, ...]:
         rollout.origin,
         rollout.deadline,
         tuple(rollout.rejected),
+        (rollout.canary.http_route, rollout.canary.weight) if rollout.canary else None,
     )

@@ -64,4 +64,5 @@ def validate_inputs(release: AdapterRelease, artifact: ArtifactStatus) -> str:
 def spec_inputs(release: AdapterRelease) -> str:
     """What a rejected artifact is remembered for: the whole spec but the switches that people flip back and forth."""
     wire = release.spec.to_wire()
+    wire["rollout"].get("canary", {}).pop("approved", None)
     return key_of("spec", {k: v for k, v in wire.items() if k not in ("stage", "rollback")}, _retry(release))

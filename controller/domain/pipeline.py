@@ -36,6 +36,7 @@ from controller.domain.capacity import has_all_replicas
 from controller.domain.checks import Verdict, judge, judge_alone, lacks_to_judge_alone
 from controller.domain.draft import Draft
 from controller.domain.inputs import build_attempt, build_inputs, import_inputs, validate_inputs
+from controller.domain.shifting import begin_canary, has_given_back_others, wants_canary
 from controller.domain.snapshot import (
     BaseFacts,
     BuildResult,
@@ -68,8 +69,19 @@ def advance(d: Draft) -> None:
         _pinned(d, pinned_revision(d))
     elif release.spec.stage is Stage.EXPERIMENTAL:
         _experimental(d, base)
-    elif d.step is not Step.OBSERVING:
+    elif d.step is not Step.OBSERVING and not _is_shifting_as_asked(d, base):
         _stable(d, base, release.spec.build, release.spec.validation)
+
+
+def _is_shifting_as_asked(d: Draft, base: BaseFacts) -> bool:
+    """A canary goes on while the spec asks for its artifact."""
+    if d.step is not Step.SHIFTING:
+        return False
+    artifact, adapter = d.status.artifact, d.status.adapter
+    if artifact is None or adapter is None or d.rollout.target != artifact_backend(artifact.id):
+        return False
+    asked = adapter.inputs == import_inputs(d.seen.release, base)
+    return asked and artifact.inputs == build_inputs(d.seen.release, base, adapter.digest)
 
 
 def _pause(d: Draft) -> None:
@@ -189,7 +201,10 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
 
 
 def _switch_to(d: Draft, backend: Backend, reason: Reason) -> None:
-    if (d.step, d.rollout.target) != (Step.SWITCHING, backend):  # else a late first switch goes on
+    if (canary := wants_canary(d, backend, reason)) is not None:
+        if has_given_back_others(d, canary):
+            begin_canary(d, backend, canary)
+    elif (d.step, d.rollout.target) != (Step.SWITCHING, backend):  # else a late first switch goes on
         begin_switch(d, backend, reason)
 
 

@@ -21,6 +21,7 @@ from controller.domain.departures import tell_routing
 from controller.domain.draft import Draft
 from controller.domain.loading import forget, keep_loaded
 from controller.domain.pipeline import advance
+from controller.domain.shifting import give_back, keep_weights
 from controller.domain.snapshot import Snapshot
 from controller.domain.traffic import move_traffic
 
@@ -65,6 +66,7 @@ def plan(snapshot: Snapshot, now: datetime) -> Plan:
         tell_routing(draft)
         clean_up(draft)
         keep_base(draft)
+        keep_weights(draft)
     return _finish(draft)
 
 
@@ -74,7 +76,7 @@ def _plan_deletion(draft: Draft) -> Plan:
         return Plan((), release.status, None)
     if give_base_back(draft) and not _patience_is_over(draft):
         pass
-    elif forget(draft):
+    elif forget(draft) & give_back(draft):
         draft.actions = [RemoveFinalizer("nothing of the release is left on the base's pods")]
     elif _patience_is_over(draft):
         draft.do(RemoveFinalizer("a server of the base does not say what it holds, or does not unload"))

@@ -20,6 +20,7 @@ from controller.api.v1alpha1 import (
     ROUTED_LABEL_PREFIX,
     AdapterRelease,
 )
+from controller.domain.canary import Sighting
 
 _IN_THE_STORE = re.compile(r"/adapters/[^/]+/([0-9a-f]{64})$")
 SHORT = 8  # characters of a digest in a label
@@ -237,6 +238,8 @@ class Snapshot:
     base_users: tuple[AdapterRelease, ...] = ()  # the other releases on this base; only where it may be scaled
     base_services: tuple[str, ...] = ()  # Services that select the base's pods; likewise
     rivals: tuple[str, ...] = ()  # older releases on this base with the same model name
+    http_route: Sighting | None = None  # only read while status.rollout.canary remembers it; None: not readable
+    preview_endpoints: frozenset[str] = frozenset()  # names of the ready pods behind NAME-preview
     services_taken: tuple[str, ...] = ()  # Services of somebody else under names that the release needs
     plugin_version: str = ""  # of the plugin that this controller ships
     lacks_plugin_objects: bool = False  # the namespace has not got the plugin's ConfigMap or Secret yet

@@ -25,10 +25,12 @@ from controller.domain.backends import (
     routed_artifact,
     usable_pods,
 )
+from controller.domain.canary import Decision, Move
 from controller.domain.checks import Reading, read_sample
 from controller.domain.draft import Draft
 from controller.domain.draining import clients_have_left
 from controller.domain.pod_steps import UNROUTE_DELAY
+from controller.domain.shifting import begin_next_step, look_at_canary
 from controller.domain.snapshot import MergedFacts, RouteFacts
 
 SWITCH_DEADLINE = timedelta(seconds=60)
@@ -52,6 +54,8 @@ def move_traffic(d: Draft) -> None:
     _note_absence(d)
     if d.step is Step.SWITCHING:
         _switch(d)
+    elif d.step is Step.SHIFTING:
+        _shift(d)
     elif d.step is Step.OBSERVING:
         _observe(d)
     elif d.step is Step.ROLLING_BACK:
@@ -167,7 +171,8 @@ def _remember_update(d: Draft, target: Backend, message: str, expired: bool) -> 
 def _give_up_on(d: Draft, bad: Backend, reason: Reason, message: str) -> None:
     """Decide to go back; the bad artifact is remembered. Without anything to go back to the route stays where it is."""
     if bad.kind is BackendKind.ARTIFACT:
-        moving = d.step in (Step.SWITCHING, Step.OBSERVING)  # else a newer one may be in the making meanwhile
+        # else a newer one may be in the making meanwhile
+        moving = d.step in (Step.SHIFTING, Step.SWITCHING, Step.OBSERVING)
         d.reject_backend(d.step if moving else Step.IDLE, bad.id, reason, message)
     back = way_back(d, bad)
     if back is not None:
@@ -204,7 +209,7 @@ def _roll_back(d: Draft) -> None:
     target, bad = d.rollout.target, d.rollout.origin
     if target is None:
         d.rest()
-    elif route_is_proven(d, target):
+    elif route_is_proven(d, target) and d.rollout.canary is None:
         late = d.rollout.deadline is not None and d.now >= d.rollout.deadline
         if not late and not clients_have_left(d, bad, target):
             return
@@ -246,6 +251,47 @@ def _has_come_back(d: Draft, bad: Backend) -> bool:
     """What was left because it did not answer does so again, or the user has asked for another try of it."""
     excused = d.rollout.reason == Reason.BACKEND_UNAVAILABLE or d.backend_rejection(bad.id) is None
     return excused and bad == d.served and can_answer(d.seen, bad)
+
+
+def _shift(d: Draft) -> None:
+    """A canary: what serves goes on serving, and the candidate gets its weight beside it (shifting.py)."""
+    target, decision = d.rollout.target, look_at_canary(d)
+    if decision is None or target is None:
+        d.rest()
+        return
+    if decision.measuring and _sample_is_taken(d, target):
+        decision = look_at_canary(d) or decision
+    if decision.move is Move.ABORT:
+        _give_up_on(d, target, Reason(decision.why), decision.message)
+    elif decision.move is Move.DONE:
+        begin_switch(d, target, Reason.PROMOTED)
+    elif decision.move is Move.NEXT:
+        begin_next_step(d)
+    else:
+        _go_on_shifting(d, decision)
+
+
+def _go_on_shifting(d: Draft, decision: Decision) -> None:
+    memory = d.rollout.canary
+    if memory is not None:
+        d.update_rollout(
+            canary=memory.model_copy(update={"since": decision.since}),
+            progress=decision.message,
+        )
+    if d.served is not None:
+        point_route_at(d, d.served)
+    if decision.look_at is not None:
+        d.wake_at(decision.look_at)
+
+
+def _sample_is_taken(d: Draft, target: Backend) -> bool:
+    observe, merged = d.seen.release.spec.rollout.observe, d.seen.merged_for(target.id)
+    due = _next_sample_at(d, observe)
+    d.wake_at(max(due, d.now))
+    if merged is None or d.now < due:
+        return False
+    _record(d, observe, merged.counters)
+    return True
 
 
 def _observe(d: Draft) -> None:

@@ -23,6 +23,7 @@ Act = Callable[[Action, Turn], None]
 # Nothing tells the controller that these are done: it has to look again by itself, and soon.
 _UNSEEN = (
     *(actions.LoadAdapter, actions.StageAdapter, actions.ReplaceAdapter, actions.UnloadAdapter),
+    actions.SetWeight,
     *(actions.FlipAlias, actions.ClearAlias, actions.TellRouted, actions.EnsurePluginObjects),
 )
 
@@ -53,6 +54,7 @@ class Actor:
             actions.SwitchRoute: objects.switch_route,
             ScaleMerged: objects.capacity.scale_merged,
             ScaleBase: objects.capacity.scale_base,
+            actions.SetWeight: objects.set_weight,
             actions.LoadAdapter: pods.load,
             actions.StageAdapter: pods.stage,
             actions.ReplaceAdapter: pods.replace,

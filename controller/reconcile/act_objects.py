@@ -19,6 +19,7 @@ from controller.domain.actions import (
     EnsureMerged,
     EnsurePluginObjects,
     RemoveFinalizer,
+    SetWeight,
     SwitchRoute,
 )
 from controller.domain.backends import artifact_backend
@@ -38,6 +39,7 @@ from controller.reconcile.act_pods import StillRouted
 from controller.reconcile.caches import RELEASES
 from controller.reconcile.jobs import JOB_NAME_LABEL, is_active, job_facts
 from controller.reconcile.objects.budget import BUDGETS, budget
+from controller.reconcile.objects.httproute import HTTP_ROUTES, backends_of, weight_patch
 from controller.reconcile.objects.jobs import contract_map, job, owned_by_job
 from controller.reconcile.objects.merged import merged_deployment
 from controller.reconcile.objects.metadata import is_made_for, is_ours
@@ -162,6 +164,16 @@ class ObjectActions:
             raise
         except AdapterReleaseError as error:
             log.warning("no PodDisruptionBudget for %s: %s", merged.name, error.message)
+
+    def set_weight(self, action: SetWeight, turn: Turn) -> None:
+        """Each try is made of what was read; who was faster wins, and the next pass reads again."""
+        path = HTTP_ROUTES.path(turn.key.namespace, action.http_route)
+        self._fence.check(turn)
+        with suppress(NotFound):
+            found = self._client.get(path)
+            for _ in range(2):  # to give it back takes two
+                patch = weight_patch(found, backends_of(turn.snapshot.release), action.weight)
+                found = self._client.merge_patch(path, patch) if patch is not None else found
 
     def _point_at_what_is_compared(self, turn: Turn) -> None:
         """The Services that a validation asks. Nobody does it later: once its job is there, it has begun."""

@@ -12,9 +12,10 @@ from typing import Any
 
 from controller.api.status import BackendKind, Counters, Step
 from controller.api.v1alpha1 import RELEASE_LABEL, AdapterRelease
+from controller.domain.canary import Sighting
 from controller.domain.capacity import selecting
 from controller.domain.snapshot import BaseFacts, JobFacts, MergedFacts, PodFacts, Problem, RouteFacts, Snapshot
-from controller.errors import NotFound
+from controller.errors import ApiError, NotFound
 from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.base import base_facts
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
@@ -22,6 +23,7 @@ from controller.reconcile.engines import ApiKeyNotReadable, Engines
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.jobs import JOB_NAME_LABEL, Progress, has_begun, is_active, job_facts
 from controller.reconcile.merged import merged_facts, sum_counters
+from controller.reconcile.objects.httproute import HTTP_ROUTES, backends_of, sight
 from controller.reconcile.objects.metadata import (
     ARTIFACT_ANNOTATION,
     adapter_service_name,
@@ -29,7 +31,7 @@ from controller.reconcile.objects.metadata import (
     preview_service_name,
 )
 from controller.reconcile.pods import is_running, living, pod_facts
-from controller.reconcile.route import Answer, address_of, ask_route, route_facts
+from controller.reconcile.route import Answer, address_of, ask_route, ready_endpoints, route_facts
 from controller.reconcile.servers import Servers
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import CONFIGMAPS, Key
@@ -82,6 +84,8 @@ class Observer:
             route=self._route(release, api_key),
             base_users=self._base_users(release),
             base_services=self._base_services(release),
+            http_route=self._http_route(release),
+            preview_endpoints=self._preview_endpoints(release),
             rivals=self._rivals(release),
             services_taken=self._services_taken(release),
             plugin_version=self._engine_objects.version,
@@ -179,6 +183,24 @@ class Observer:
             answer = ask_route(self._engines.at(*address, key), release.model_name)
         return route_facts(release, service, slices, answer)
 
+    def _http_route(self, release: AdapterRelease) -> Sighting | None:
+        """Read afresh, and only while a canary has anything to do with it: most clusters have no Gateway API."""
+        if (canary := release.status.rollout.canary) is None:
+            return None
+        try:
+            found = self._client.get(HTTP_ROUTES.path(release.metadata.namespace, canary.http_route))
+        except NotFound:
+            found = None
+        except ApiError as error:
+            return Sighting(problem=f"HTTPRoute {canary.http_route} cannot be read: {error.message}")
+        return sight(found, canary.http_route, backends_of(release))
+
+    def _preview_endpoints(self, release: AdapterRelease) -> frozenset[str]:
+        if release.status.rollout.canary is None:
+            return frozenset()
+        service = {SERVICE_NAME_LABEL: preview_service_name(release)}
+        return ready_endpoints(self._caches.endpoint_slices.list(release.metadata.namespace, service))
+
     def _target_key(self, release: AdapterRelease, base_key: str | None) -> str | None:
         """The API key of what the route is going to."""
         target = release.status.rollout.target
@@ -234,6 +256,6 @@ def _artifact_of(deployment: Json) -> str:
 def _watched_artifact(release: AdapterRelease) -> str | None:
     """Id of the artifact under observation."""
     rollout = release.status.rollout
-    if rollout.step is not Step.OBSERVING or rollout.target is None:
+    if rollout.step not in (Step.SHIFTING, Step.OBSERVING) or rollout.target is None:
         return None
     return rollout.target.id if rollout.target.kind is BackendKind.ARTIFACT else None

@@ -126,7 +126,12 @@ WRONG_STABLE: list[tuple[str, Any, str]] = [
     ("spec.validation.benchmark.concurrency", 0, "concurrency in body should be greater than or equal to 1"),
     ("spec.validation.benchmark.requests", 10**6, "requests in body should be less than or equal to 10000"),
     ("spec.validation.deadline", "", "spec.validation.deadline in body should be at least 2 chars long"),
-    ("spec.rollout.strategy", "Canary", 'Unsupported value: "Canary": supported values: "BlueGreen"'),
+    ("spec.rollout.strategy", "Rolling", 'Unsupported value: "Rolling": supported values: "BlueGreen", "Canary"'),
+    (
+        "spec.rollout.strategy",
+        "Canary",
+        "strategy Canary needs rollout.canary, and rollout.canary needs strategy Canary",
+    ),
     ("spec.rollout.replicas", 0, "replicas in body should be greater than or equal to 1"),
     ("spec.rollout.revisionHistoryLimit", 0, "revisionHistoryLimit in body should be greater than or equal"),
     ("spec.rollout.progressDeadline", "0m", "must be at least 1s, and is 0m"),

@@ -66,6 +66,7 @@ def test_every_step_but_idle_is_listed_with_its_deadline() -> None:
         Step.BUILDING: default_of(Build, "deadline"),
         Step.STARTING: default_of(Rollout, "progress_deadline"),
         Step.VALIDATING: default_of(Validation, "deadline"),
+        Step.SHIFTING: default_of(Rollout, "progress_deadline"),
         Step.SWITCHING: traffic.SWITCH_DEADLINE,
         Step.OBSERVING: default_of(Observe, "duration"),
         Step.ROLLING_BACK: traffic.ROLLBACK_DEADLINE,

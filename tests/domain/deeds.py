@@ -413,6 +413,9 @@ def _delete_merged(world: World, action: act.DeleteMerged, seen: Snapshot) -> No
         return
     if (world.selector or {}).get(ARTIFACT) == artifact_label(action.artifact_id):
         raise Broken("4: the routed Deployment was deleted")
+    canary = world.status.rollout.canary
+    if world.weight and canary is not None and canary.artifact == action.artifact_id:
+        raise Broken("4: a Deployment was deleted while an HTTPRoute sends requests to it")
     left = world.left_route_at.get(action.artifact_id)
     if left is not None and world.now - left < parse_duration(world.release().spec.rollout.scale_down_delay):
         raise Broken("4: a Deployment was deleted before scaleDownDelay was over")
@@ -444,6 +447,19 @@ def _switch_route(world: World, action: act.SwitchRoute, seen: Snapshot) -> None
     if world.endpoints_lag:
         world.slow_endpoints = world.endpoints()
     world.selector, world.target_port = selector, seen.port_for(backend)
+
+
+def _set_weight(world: World, action: act.SetWeight, seen: Snapshot) -> None:
+    if stale(world, seen):
+        return
+    canary = seen.release.status.rollout.canary
+    if canary is None or canary.http_route != action.http_route:
+        raise Broken("canary: weights of an HTTPRoute that is not remembered: nobody would give it back")
+    if action.weight > world.weight:
+        _artifact_may_have_traffic(world, canary.artifact)
+    world.weight = action.weight
+    if not world.gateway_is_late:
+        world.accepted = action.weight
 
 
 def _artifact_may_have_traffic(world: World, artifact_id: str) -> None:
@@ -491,4 +507,5 @@ _DEEDS: dict[type[act.Action], Callable[[World, Any, Snapshot], None]] = {
     act.EnsureMerged: _ensure_merged,
     act.DeleteMerged: _delete_merged,
     act.SwitchRoute: _switch_route,
+    act.SetWeight: _set_weight,
 }

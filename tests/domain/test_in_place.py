@@ -228,6 +228,8 @@ def test_a_candidate_is_not_told_before_it_had_clients() -> None:
     world = until(serving_v1(2, plugin=True).promote(), in_step(Step.VALIDATING))
     settle(world, 3, finish="no result", slow=True)
     assert all(m.told_away_at is None for m in world.merged.values())
+    until(world, lambda w: ROUTED not in (w.selector or {}))
+    assert world.merged[M1].told_away_at is None
 
 
 def test_after_a_rollback_the_adapter_is_told_that_it_has_the_route_again() -> None:

@@ -84,6 +84,9 @@ def test_flagger_256_310_a_pod_unloads_only_after_it_has_been_out_of_the_route_f
 def test_flagger_1591_1450_no_step_waits_without_a_deadline(step: Step) -> None:
     """There a promotion that could not end waited for ever."""
     world = World() if step in (Step.IMPORTING, Step.LOADING) else serving_v1().promote()
+    if step is Step.SHIFTING:
+        canary = {"httpRoute": "bot", "steps": [{"weight": 10, "pause": "1m"}]}
+        world.edit(rollout={"strategy": "Canary", "canary": canary})
     for _ in run(world, 100):
         if step is Step.ROLLING_BACK and world.status.rollout.step is Step.OBSERVING:
             world.merged[M1].never_starts = True

@@ -24,7 +24,19 @@ from tests.domain.turns import Controller, come_to_rest, quiet, settle, until
 from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
 
 OUTCOMES = ["bad", "nan", "errors", "fails", "empty", "no result", "good", "good"]
-EDITS = ["retry a", "retry b", "memory", "history", "validation", "no minScore", "observation"]
+EDITS = [
+    "retry a",
+    "retry b",
+    "memory",
+    "history",
+    "validation",
+    "no minScore",
+    "observation",
+    "canary",
+    "canary",
+    "blue green",
+    "approval",
+]
 POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace", "full"]
 POD_CHANGES += ["loses writes", "streams", "streams end"]
 MERGED_CHANGES = [
@@ -52,7 +64,12 @@ SURROUNDINGS = [
     "rival",
     "plugin",
 ]
-BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing"]
+CANARY = {
+    "httpRoute": "bot",
+    "steps": [{"weight": 10, "pause": "10s"}, {"weight": 60}, {"weight": 100, "pause": "1s"}],
+    "approvalDeadline": "5m",
+}
+BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing", "shifting"]
 
 
 @cache
@@ -68,6 +85,9 @@ def _begun(beginning: str, pods: int, slots: int, merge_only: tuple[int, ...], p
         return world
     stops = {"building": Step.BUILDING, "validating": Step.VALIDATING, "observed": Step.OBSERVING}
     world.promote()
+    if beginning == "shifting" and 1 not in merge_only:  # else nothing serves that could be left
+        world.edit(rollout=world.builder.wire["spec"]["rollout"] | {"strategy": "Canary", "canary": CANARY})
+        return until(world, lambda w: w.accepted == 60)
     if beginning in stops:
         return until(world, lambda w: w.status.rollout.step is stops[beginning])
     settle(world, 80)
@@ -121,6 +141,7 @@ class Life(RuleBasedStateMachine):
         world = self.world
         quiet(world)
         moving = world.status.rollout.step in (Step.SWITCHING, Step.ROLLING_BACK)
+        self._the_http_route_is_given_back()
         away = world.base is None or ROUTE in world.services_taken or self._is_deleted()
         if not away and (lying := [p.name for p in world.pods.values() if world.lies(p)]):
             raise Broken(f"1: {lying} say in a label that they hold what they do not")
@@ -135,11 +156,20 @@ class Life(RuleBasedStateMachine):
         if heard and world.target_port != world.snapshot().port_for(world.served):
             raise Broken(f"1: {world.served} is up, and the route leads to another port")
 
+    def _the_http_route_is_given_back(self) -> None:
+        """But while a canary is under way, or the candidate is the only one that answers."""
+        world, canary = self.world, self.world.status.rollout.canary
+        if world.status.rollout.step in (Step.SHIFTING, Step.SWITCHING) or ROUTE in world.services_taken:
+            return
+        alone = not world.routed_pods() and canary is not None and world.merged.get(canary.artifact) is not None
+        if world.weight and not alone and not (self._is_deleted() and not world.finalizer):
+            raise Broken(f"canary: {world.weight} % are left in the HTTPRoute")
+
     def _nothing_waits_beyond_its_deadline(self) -> None:
         """But for a load, a first switch, a way back, and a revision that the user insists on: there is nothing
         better to do."""
         rollout, spec = self.world.status.rollout, self.world.release().spec
-        ends = [Step.IMPORTING, Step.BUILDING, Step.VALIDATING, Step.OBSERVING]
+        ends = [Step.IMPORTING, Step.BUILDING, Step.VALIDATING, Step.SHIFTING, Step.OBSERVING]
         if self.world.served is not None:
             ends.append(Step.SWITCHING)
         if spec.rollback is None:
@@ -200,6 +230,17 @@ class Life(RuleBasedStateMachine):
         elif what == "memory" and "build" in spec:
             job = {"name": "job", "resources": {"limits": {"memory": f"{limit}Gi"}}}
             self.world.edit(build=BUILD | {"podTemplate": {"spec": {"containers": [job]}}})
+        elif what == "canary":
+            changed = CANARY | {"httpRoute": f"bot-{limit}"} if limit > 1 else CANARY
+            self.world.edit(rollout=spec["rollout"] | {"strategy": "Canary", "canary": changed})
+        elif what == "blue green":
+            kept = {k: v for k, v in spec["rollout"].items() if k not in ("strategy", "canary")}
+            self.world.edit(rollout=kept)
+        elif what == "approval":
+            artifact, canary = self.world.status.artifact, spec["rollout"].get("canary")
+            if canary and artifact:
+                approved = {"approved": {"artifact": artifact.id, "weight": 100}}
+                self.world.edit(rollout=spec["rollout"] | {"canary": canary | approved})
         elif what == "history":
             self.world.edit(rollout=spec["rollout"] | {"revisionHistoryLimit": limit})
         else:
@@ -295,6 +336,15 @@ class Life(RuleBasedStateMachine):
         else:
             self.world.answers_wrong = what == "wrong"
 
+    @rule(what=st.sampled_from(["late", "on time", "accepts", "its owner applies"]))
+    def the_gateway(self, what: str) -> None:
+        if what == "its owner applies":
+            self.world.weight = 0
+        elif what != "accepts":
+            self.world.gateway_is_late = what == "late"
+        if what != "late" and not (what == "its owner applies" and self.world.gateway_is_late):
+            self.world.accepted = self.world.weight
+
     @rule(what=st.sampled_from(SURROUNDINGS))
     def the_surroundings_change(self, what: str) -> None:
         world = self.world
@@ -341,6 +391,7 @@ class Life(RuleBasedStateMachine):
         come_to_rest(world)
         quiet(world)
         status = world.status
+        assert (status.rollout.canary, world.weight) == (None, 0), "the HTTPRoute is not given back"
         assert status.rollout.step is Step.IDLE, f"still {status.rollout.step} after the cluster healed"
         if status.serving is None:
             assert status.rollout.rejected or world.is_refused(), "nothing serves and nothing was rejected"

@@ -14,6 +14,7 @@ from typing import Any
 
 from controller.api.status import AdapterReleaseStatus, Backend, BackendKind, Counters, HistoryEntry
 from controller.api.v1alpha1 import FINALIZER, AdapterRelease
+from controller.domain.canary import Sighting
 from controller.domain.snapshot import (
     BaseFacts,
     BuildResult,
@@ -151,6 +152,9 @@ class World:
         self.slow_endpoints: list[str] | None = None  # what the Service still reaches while endpoints lag behind
         self.endpoints_lag = False
         self.answers_wrong = False  # what is asked through the route answers with another root
+        self.weight = 0  # percent for the candidate in the user's HTTPRoute
+        self.accepted: int | None = 0  # by the gateway
+        self.gateway_is_late = False
         self.services_taken: set[str] = set()
         self.rivals: tuple[str, ...] = ()
         self.latency: float | None = 0.1  # what the next validation measures at the adapter
@@ -289,7 +293,17 @@ class World:
             rivals=self.rivals,
             services_taken=tuple(sorted(self.services_taken)),
         )
-        return replace(seen, route=self._route_facts())
+        return replace(seen, route=self._route_facts(), **self._canary_facts())
+
+    def _canary_facts(self) -> dict[str, Any]:
+        canary = self.status.rollout.canary
+        if canary is None:
+            return {}
+        ready = [f"merged-{m.uid}" for m in self.merged.values() if m.artifact_id == canary.artifact and m.available]
+        return {
+            "http_route": Sighting(weight=self.accepted, clean=self.weight == 0),
+            "preview_endpoints": frozenset(ready),
+        }
 
     def _pod_facts(self, p: BasePod) -> PodFacts:
         return PodFacts(
@@ -474,6 +488,7 @@ class World:
             merged.replicas, merged.available, merged.never_starts, merged.unreadable = 1, True, False, False
             merged.refused, merged.running = None, 0
         self.let_endpoints_catch_up()
+        self.gateway_is_late, self.accepted = False, self.weight
         self.answers_wrong, self.services_taken, self.rivals = False, set(), ()
 
     def pass_time(self, seconds: float) -> World:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.errors import Conflict, Invalid
@@ -193,6 +193,7 @@ ONES = st.integers(1, 10_000)
 OTHERS = st.lists(st.sampled_from([DOCS, {"matches": [{"path": {"value": "/"}}]}]), max_size=2)
 
 
+@settings(deadline=None)
 @given(st.lists(ONES, min_size=1, max_size=3), OTHERS, st.lists(st.integers(1, 100), max_size=5))
 def test_whatever_was_set_it_ends_as_its_owner_wrote_it(own: list[int], others: list[Json], shares: list[int]) -> None:
     before = http_route(*others, *(rule(backend("bot", weight)) for weight in own))

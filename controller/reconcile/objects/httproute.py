@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.api.v1alpha1 import AdapterRelease
 from controller.domain.canary import ALL, Sighting
-from controller.reconcile.objects.metadata import MANAGER
+from controller.reconcile.objects.metadata import MANAGER, preview_service_name
 from controller.runtime.resources import Resource
 
 HTTP_ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
@@ -33,6 +34,10 @@ class Backends:
 
     stable: str
     preview: str
+
+
+def backends_of(release: AdapterRelease) -> Backends:
+    return Backends(release.metadata.name, preview_service_name(release))
 
 
 def sight(http_route: JsonView | None, name: str, backends: Backends) -> Sighting:
