@@ -104,7 +104,7 @@ PARTS = st.lists(st.integers(0, 400), max_size=5)
 
 def cut(body: bytes, places: list[int]) -> list[bytes]:
     """The body in pieces, empty ones too."""
-    ends = [0, *sorted(min(place, len(body)) for place in places), len(body)]
+    ends = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
     return [body[start:end] for start, end in itertools.pairwise(ends)]
 
 

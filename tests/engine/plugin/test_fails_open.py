@@ -146,7 +146,6 @@ async def text(world: World) -> bytes:
 
 
 async def departed(world: World) -> bytes:
-    world.plugin.state.route("bot", False)
     return (await world.complete()).body
 
 
@@ -166,8 +165,6 @@ async def health(world: World) -> bytes:
 
 
 async def with_a_key(world: World) -> bytes:
-    world.vllm.state.args.api_key = ["k"]
-    world.plugin.inside.learn({"app": world.vllm})
     headers = (*JSON, (b"authorization", b"Bearer k"))
     return (await world.ask("POST", "/v1/completions", b'{"model":"bot"}', headers)).body
 
@@ -199,6 +196,11 @@ def done(deed: Deed, directory: Path, tracer: Tracer) -> tuple[bytes, World, dic
         world = World(directory)
         await world.declare()
         world.vllm.adapters["bot@cccccccccccc"] = "/other"
+        if deed is departed:
+            world.plugin.state.route("bot", False)
+        if deed is with_a_key:
+            world.vllm.state.args.api_key = ["k"]
+            world.plugin.inside.learn({"app": world.vllm})
         async with asyncio.timeout(10):
             with tracer:
                 body = await deed(world)
@@ -219,7 +221,7 @@ def test_the_client_is_answered_whatever_line_fails(name: str, tmp_path: Path) -
     lines = sorted(place for place in calm.lines if not trusted(place))
     assert len(lines) > (5 if name == "health" else 10)
     for place in lines:
-        for again in {0, calm.lines[place] - 1}:
+        for again in {0, calm.lines[place] - 1} if name in ("stream", "in_pieces") else {0}:
             tracer = Tracer(place, again)
             body, world, state = done(DEEDS[name], tmp_path / "w", tracer)
             assert tracer.at is None, f"{place} was not reached"

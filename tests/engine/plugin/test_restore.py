@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.engine.plugin.restore import declarations
+from controller.engine.plugin.state import declaration
 from tests.engine.plugin.world import JSON, NEW, OLD, V1, V2, World, declared, patient, scope_of
 
 
@@ -141,18 +142,16 @@ async def test_what_the_controller_says_meanwhile_counts(world: World, deed: str
 async def test_a_declaration_that_comes_while_one_is_being_loaded_stays(world: World) -> None:
     pauses = Pauses()
     world.with_restore(pause=pauses)
-    annotate(world, wanted("bot", OLD, "/late"))
-    async with started(world):
-        await pauses.waits.acquire()
-        world.vllm.loading.clear()
-        world.vllm.loadable.add("/late")
-        pauses.over.release()
-        world.vllm.adapters[NEW] = V2
-        while not any(path.endswith("load_lora_adapter") for path, _ in world.vllm.seen[1:]):
-            await asyncio.wait_for(world.vllm.arrived.get(), 10)
-        await world.declare("bot", NEW, V2)
-        world.vllm.loading.set()
-        assert (await world.complete()).json["choices"][0]["text"].startswith(V2)
+    world.plugin.miss(declaration("bot", declared("bot", OLD, V1)), "not yet")
+    world.vllm.loading.clear()
+    again = asyncio.create_task(world.middleware.restore.until_done())
+    pauses.over.release()
+    assert await asyncio.wait_for(world.vllm.arrived.get(), 10) == "/v1/load_lora_adapter"
+    await world.declare("bot", NEW, V2)
+    world.vllm.loading.set()
+    await asyncio.wait_for(again, 10)
+    assert world.vllm.adapters == {OLD: V1, NEW: V2}
+    assert (await world.complete()).json["choices"][0]["text"].startswith(V2)
 
 
 async def test_one_that_takes_too_long_does_not_block_the_start(world: World) -> None:
