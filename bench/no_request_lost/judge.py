@@ -155,3 +155,22 @@ def last_stale(
     if not known:
         return None
     return max((start for start, side in known if is_stale(side, old)), default=turn.began)
+
+
+@dataclass(frozen=True)
+class Ill:
+    """A turn in which a backend began to fail: what that cost, until the route was pointed elsewhere by itself."""
+
+    seconds: float
+    """From the first request that failed (its begin) to the route."""
+    failed: int
+    failed_after: int
+    """Began more than a second after the route was changed, when all new connections go elsewhere."""
+
+
+def ill(records: Sequence[Record], turn: Turn) -> Ill | None:
+    """None: nothing failed, or the route was never changed."""
+    failed = [r.start for r in records if turn.began <= r.start < turn.ends and r.cause]
+    if not failed or turn.route is None:
+        return None
+    return Ill(turn.route - min(failed), len(failed), sum(start > turn.route + 1 for start in failed))

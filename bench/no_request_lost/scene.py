@@ -27,8 +27,8 @@ from tests.e2e.release import Release, cheaply, spec_of
 
 CONTROLLER = "adapter-release-controller"
 SOURCES = {"v1": "support-bot/v1", "v2": "shuffled"}
-_CANDIDATES = {SHORT: 60, LONG: 30}
-_CHOSEN = {SHORT: 24, LONG: 12}
+_CANDIDATES = {SHORT: 40, LONG: 16}
+_CHOSEN = {SHORT: 16, LONG: 8}
 _FEWEST = 4
 
 Json = dict[str, Any]

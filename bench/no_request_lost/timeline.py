@@ -42,6 +42,11 @@ class Turn:
         moved = [m.at for m in self.marks if m.kind == ROUTE and m.at <= self.reported.at]
         return moved[0] if moved else self.reported.at
 
+    @property
+    def route(self) -> float | None:
+        """When the route was pointed elsewhere."""
+        return next((m.at for m in self.marks if m.kind == ROUTE), None)
+
 
 @dataclass(frozen=True)
 class Timing:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.no_request_lost.judge import Row, Verdict, judge, last_stale, rows_of
+from bench.no_request_lost.judge import Ill, Row, Verdict, ill, judge, last_stale, rows_of
 from bench.no_request_lost.records import BEGAN, KILLED, NOTE, REPORTED, ROUTE, Mark, Question, Record, State
 from bench.no_request_lost.timeline import Timeline
 
@@ -221,3 +221,12 @@ def test_a_row_keeps_its_troubles() -> None:
 def test_notes_change_nothing() -> None:
     timeline = Timeline([reported(0, V1), Mark(1, NOTE, "step")])
     assert timeline.allowed(2, 3) == [V1] and timeline.turns() == []
+
+
+def test_a_failing_backend_costs_from_its_first_failed_request_to_the_route() -> None:
+    timeline = Timeline([reported(0, MERGED), began(10, "ill"), Mark(16, ROUTE, "back"), reported(17, V1)])
+    (turn,) = timeline.turns()
+    failed = [answer(at, at + 1, cause="500: ill") for at in (9, 12, 14, 16.5, 17.5)]
+    assert ill([*failed, answer(18, 19)], turn) == Ill(seconds=4, failed=4, failed_after=1)
+    assert ill([answer(12, 13)], turn) is None
+    assert ill(failed, Timeline([began(10)]).turns()[0]) is None

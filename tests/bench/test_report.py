@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.no_request_lost.judge import Row
+from bench.no_request_lost.judge import Ill, Row
 from bench.no_request_lost.questions import Said, said_in, telling, with_more
 from bench.no_request_lost.raw import Raw, read_raw, write_raw
 from bench.no_request_lost.records import BEGAN, NOTE, REPORTED, ROUTE, Mark, Question, Record, State, records_from
@@ -16,6 +16,7 @@ from bench.no_request_lost.report import (
     END,
     as_json,
     failures,
+    ill_lines,
     quantile,
     spread,
     table,
@@ -70,6 +71,12 @@ def test_a_failure_is_shown_beside_what_the_cluster_did_then() -> None:
     assert "it restarts" in said and "v1 serves" in said and "long ago" not in said
 
 
+def test_failures_are_shown_before_answers_that_are_wrong() -> None:
+    troubles = [(Record("new", 0, "q", float(n), n + 1.0), "v1 by its text") for n in range(20)]
+    troubles.append((Record("new", 0, "q", 50.0, 51.0, cause="404"), "404: no model"))
+    assert "404: no model" in failures(Row("update", "new", requests=50, troubles=troubles), []).splitlines()[1]
+
+
 def raw() -> Raw:
     marks = (
         Mark(0, REPORTED, "v1", V1),
@@ -83,6 +90,11 @@ def raw() -> Raw:
         Record("new", 0, "q", 13, 14, model="bot", text="two"),
     )
     return Raw("update", "bot", marks, records, {"q": question("q", "one", "two")})
+
+
+def test_what_a_failing_check_took_is_a_line_each() -> None:
+    assert ill_lines([]) == ""
+    assert "route back: 4.00 s; 7 requests failed, 1 of them" in ill_lines([Ill(4, 7, 1)])
 
 
 def question(identifier: str, *texts: str) -> Question:
