@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import signal
 import sys
 import time
 from dataclasses import asdict, replace
@@ -28,6 +29,8 @@ OUT = Path(__file__).resolve().parents[2] / "docs" / "no-request-lost.md"
 
 def main() -> int:
     options = _options()
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end a run with what it has seen; a shell's `&` ignores SIGINT
+        signal.signal(number, signal.default_int_handler)
     raws = read_raw(options.judge_again) if options.judge_again else _run(options)
     return _report(raws, options)
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from bench.no_request_lost.records import KEPT, Question, Record
 from bench.no_request_lost.timeline import Timeline, Turn
 
-DIES_WITH_IT = 2.0  # seconds in which clients notice that the process which had their request is gone
+DIES_WITH_IT = 2.0  # seconds after SIGKILL in which the kernel ends a big process and its connections
+NEWS = 0.5  # seconds until the node's rules follow what is behind a Service
 LONGEST_MOVE = 5.0  # seconds until a kept connection that is not in use has left the old backend
 
 
@@ -27,6 +28,7 @@ class Verdict:
     wrong_version: str = ""
     strange_text: str = ""
     died_with_server: str = ""
+    refused_by_dead: str = ""
 
     @property
     def trouble(self) -> str:
@@ -46,11 +48,17 @@ class Row:
     wrong_version: int = 0
     strange_text: int = 0
     died_with_server: int = 0
+    refused_by_dead: int = 0
     retried: int = 0
     moves: list[float] = field(default_factory=list)
     stayed: int = 0
     """Moves that had not ended when the turn did."""
     troubles: list[tuple[Record, str]] = field(default_factory=list)
+
+    @property
+    def killed(self) -> int:
+        """Lost to a kill, and not held against the row."""
+        return self.died_with_server + self.refused_by_dead
 
     def passes(self, wanted: int) -> bool:
         lost = self.failed + self.truncated + self.wrong_version + self.strange_text + self.stayed
@@ -76,10 +84,15 @@ def judge(record: Record, question: Question, model: str, timeline: Timeline) ->
 
 
 def _of_failure(record: Record, timeline: Timeline) -> Verdict:
-    """Nobody can save what a process that is killed was working on; a request that began later is another matter."""
-    killed = any(record.start <= at <= record.end <= at + DIES_WITH_IT for at in timeline.kills)
-    if killed and (record.truncated or record.cause.startswith("died")):
-        return Verdict(died_with_server=record.cause)
+    """What a process that is killed was working on ends with it; and until Kubernetes has seen that it is dead, new
+    connections are sent to it and refused. Nobody but a client that tries again can save those."""
+    broke = record.truncated or record.cause.startswith("died")
+    refused = record.cause.startswith("connect") and "refused" in record.cause.lower()
+    for kill in timeline.kills:
+        if broke and kill.ordered <= record.end <= kill.done + DIES_WITH_IT:
+            return Verdict(died_with_server=record.cause)
+        if refused and kill.ordered <= record.start <= kill.left + NEWS:
+            return Verdict(refused_by_dead=record.cause)
     return Verdict(truncated=record.cause) if record.truncated else Verdict(failed=record.cause)
 
 
@@ -102,7 +115,7 @@ def rows_of(records: Sequence[Record], questions: Mapping[str, Question], model:
 def _count(row: Row, record: Record, verdict: Verdict) -> None:
     row.requests += 1
     row.retried += record.retries > 0
-    for name in ("failed", "truncated", "wrong_version", "strange_text", "died_with_server"):
+    for name in ("failed", "truncated", "wrong_version", "strange_text", "died_with_server", "refused_by_dead"):
         setattr(row, name, getattr(row, name) + bool(getattr(verdict, name)))
     if verdict.trouble:
         row.troubles.append((record, verdict.trouble))

@@ -24,7 +24,8 @@ _HEAD = (
     "truncated",
     "wrong version",
     "wrong text",
-    "in the killed server",
+    "cut off by the kill",
+    "refused by the dead",
     "on the new backend after, s (p50, p90, max)",
     "",
 )
@@ -46,10 +47,24 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cells(row: Row, wanted: int) -> list[str]:
-    counts = (row.requests, row.failed, row.truncated, row.wrong_version, row.strange_text, row.died_with_server)
+    counts = (
+        row.requests,
+        row.failed,
+        row.truncated,
+        row.wrong_version,
+        row.strange_text,
+        row.died_with_server,
+        row.refused_by_dead,
+    )
     way = f"{row.way} ({row.retried} retried)" if row.way == "openai-retries" else row.way
     moved = spread(row.moves) + (f"; {row.stayed} never" if row.stayed else "")
-    return [row.event, way, *map(str, counts), moved, "ok" if row.passes(wanted) else "**not met**"]
+    return [row.event, way, *map(str, counts), moved, _verdict(row, wanted)]
+
+
+def _verdict(row: Row, wanted: int) -> str:
+    if not row.passes(wanted):
+        return "**not met**"
+    return "ok but for the kill" if row.killed else "ok"
 
 
 def spread(values: Sequence[float]) -> str:

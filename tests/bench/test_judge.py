@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 
 from bench.no_request_lost.judge import Ill, Row, Verdict, ill, judge, last_stale, rows_of
-from bench.no_request_lost.records import BEGAN, KILLED, NOTE, REPORTED, ROUTE, Mark, Question, Record, State
+from bench.no_request_lost.records import (
+    BEGAN,
+    KILLED,
+    KILLING,
+    LEFT,
+    NOTE,
+    REPORTED,
+    ROUTE,
+    Mark,
+    Question,
+    Record,
+    State,
+)
 from bench.no_request_lost.timeline import Timeline
 
 V1 = State("Adapter", "sha256:1111aaaa", "v1")
@@ -111,28 +123,48 @@ def test_a_failure_is_a_failure_and_a_cut_stream_is_truncated() -> None:
     assert cut.truncated and not cut.failed
 
 
-KILL = Timeline([reported(0, V1), began(9, "crash"), Mark(10, KILLED, "vllm")])
+KILL = Timeline(
+    [
+        reported(0, V1),
+        began(9, "crash"),
+        Mark(9.6, KILLING, "vllm"),
+        Mark(10, KILLED, "vllm"),
+        Mark(13, LEFT, "the pod"),
+    ]
+)
 
 
 @pytest.mark.parametrize("more", [{"cause": "died: reset"}, {"cause": "the stream ended", "truncated": True}])
-def test_what_a_killed_process_was_working_on_is_told_apart(more: dict[str, Any]) -> None:
-    found = verdict(answer(9.5, 10.3, **more), KILL)
+@pytest.mark.parametrize("end", [9.7, 10.3, 11.9])
+def test_what_a_killed_process_was_working_on_is_told_apart(more: dict[str, Any], end: float) -> None:
+    found = verdict(answer(9.5, end, **more), KILL)
     assert found.died_with_server and not found.trouble
+
+
+@pytest.mark.parametrize("start", [9.7, 12, 13.4])
+def test_so_is_who_was_sent_to_it_before_its_death_was_known(start: float) -> None:
+    found = verdict(answer(start, start, cause="connect: ConnectionRefusedError(111)"), KILL)
+    assert found.refused_by_dead and not found.trouble
 
 
 @pytest.mark.parametrize(
     ("start", "end", "cause"),
     [
-        (10.1, 10.2, "died: reset"),  # began after it
-        (9.5, 13, "died: reset"),  # ended long after it
-        (9.5, 9.9, "died: reset"),  # ended before it
+        (10.1, 12.5, "died: reset"),  # ended long after it
+        (9, 9.5, "died: reset"),  # ended before it
         (9.5, 10.3, "404: no model"),  # somebody answered
-        (9.5, 10.3, "connect: refused"),
+        (9.5, 10.3, "connect: TimeoutError()"),
+        (9.5, 9.5, "connect: ConnectionRefusedError(111)"),  # before it
+        (13.6, 13.6, "connect: ConnectionRefusedError(111)"),  # the pod had left the route
     ],
 )
 def test_other_failures_around_a_kill_are_no_excuse(start: float, end: float, cause: str) -> None:
     found = verdict(answer(start, end, cause=cause), KILL)
-    assert found.failed and not found.died_with_server
+    assert found.failed and not found.died_with_server and not found.refused_by_dead
+
+
+def test_without_a_kill_nothing_is_excused() -> None:
+    assert verdict(answer(9.5, 10.3, cause="died: reset"), an_update()).failed
 
 
 def test_requests_belong_to_the_event_that_was_last_made_to_happen() -> None:
