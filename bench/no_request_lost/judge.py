@@ -109,7 +109,8 @@ def rows_of(records: Sequence[Record], questions: Mapping[str, Question], model:
             for turn in timeline.turns():
                 if turn.event == row.event:
                     _count_moves(row, mine, questions, turn, timeline)
-    return list(rows.values())
+    events = [turn.event for turn in timeline.turns()]
+    return sorted(rows.values(), key=lambda row: events.index(row.event) if row.event in events else -1)
 
 
 def _count(row: Row, record: Record, verdict: Verdict) -> None:
@@ -125,20 +126,23 @@ def _count_moves(
     row: Row, records: Sequence[Record], questions: Mapping[str, Question], turn: Turn, timeline: Timeline
 ) -> None:
     """Seconds from the switch to the begin of each worker's last request that the old backend answered; 0: it answered
-    none that began after the switch. What runs already may end where it began."""
+    none that began after the switch. What runs already may end where it began. Who was not there does not move."""
     switched, old = turn.switched, turn.replaced(timeline)
     if switched is None or not old:
         return
-    later: dict[int, list[Record]] = {}
+    workers: dict[int, list[Record]] = {}
     for record in records:
-        if switched < record.start < turn.ends and not record.cause:
-            later.setdefault(record.worker, []).append(record)
-    for mine in later.values():
-        known = [r for r in mine if who_answered(r, questions[r.question], timeline).keys() & old.keys()]
-        if known:
-            stale = [r for r in known if is_stale(who_answered(r, questions[r.question], timeline), old)]
-            row.moves.append(max((r.start for r in stale), default=switched) - switched)
-            row.stayed += known[-1] in stale and row.moves[-1] > LONGEST_MOVE
+        if record.cause or record.start >= turn.ends:
+            continue
+        if who_answered(record, questions[record.question], timeline).keys() & old.keys():
+            workers.setdefault(record.worker, []).append(record)
+    for mine in workers.values():
+        stale = [is_stale(who_answered(r, questions[r.question], timeline), old) for r in mine]
+        later = [(r, was) for r, was in zip(mine, stale, strict=True) if r.start > switched]
+        was_there = stale[len(mine) - len(later) - 1] if len(later) < len(mine) else True
+        if later and was_there:
+            row.moves.append(max((r.start for r, was in later if was), default=switched) - switched)
+            row.stayed += later[-1][1] and row.moves[-1] > LONGEST_MOVE
 
 
 def who_answered(record: Record, question: Question, timeline: Timeline) -> dict[str, str]:

@@ -205,6 +205,22 @@ def test_a_move_of_more_than_five_seconds_fails_the_row() -> None:
     assert row.stayed == 0 and not row.passes(1)
 
 
+def test_a_worker_that_was_elsewhere_before_the_switch_does_not_move() -> None:
+    (row,) = rows([kept(0, 10.9, "new"), kept(0, 12, "new"), kept(1, 10.9, "old"), kept(1, 12, "new")], a_swap())
+    assert row.moves == [0]
+
+
+def test_rows_come_event_by_event() -> None:
+    timeline = Timeline([reported(0, V1), began(10, "swap"), reported(11, MERGED), began(20, "back"), reported(21, V1)])
+    found = rows([answer(at, at + 1, way=way) for way in ("new", "stream") for at in (15, 25)], timeline)
+    assert [(r.event, r.way) for r in found] == [
+        ("swap", "new"),
+        ("swap", "stream"),
+        ("back", "new"),
+        ("back", "stream"),
+    ]
+
+
 def test_an_update_moves_by_text_where_no_header_says_who_answered() -> None:
     records = [answer(12.5, 13, "one", way="stream"), answer(14, 15, "two", way="stream")]
     (row,) = rows(records, an_update())
