@@ -45,7 +45,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="overhead-") as directory:
         store = Path(directory) / "store"
         fill(store)
-        with three_ports(environment, Path(directory), store) as urls, asking(environment, store, options) as ask:
+        with (
+            three_ports(environment, Path(directory), store, options.plugin) as urls,
+            asking(environment, store, options) as ask,
+        ):
             rounds = {c: measured(ask, urls, c, options) for c in options.concurrency}
     print(table({concurrency: cost(found) for concurrency, found in rounds.items()}))
     print(f"\nload of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
@@ -56,6 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--requests", type=int, default=96, help="of a block; with less than 8 at a time, a quarter")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--plugin", type=Path, default=PLUGIN, help="directory of its files")
     parser.add_argument("--guidellm", metavar="PROGRAM", help="ask with this instead of the openai client")
     return parser.parse_args()
 
@@ -69,8 +73,8 @@ def measured(ask: Ask, urls: dict[str, str], concurrency: int, options: argparse
         random.Random(number).shuffle(order)
         blocks = {name: ask(urls[name], _model(name), concurrency, requests) for name in order}
         found.append(Round(**blocks))
-        said = {name: f"{block.throughput:.0f} tokens/s" for name, block in sorted(blocks.items())}
-        print(f"{concurrency} at a time, round {number + 1}: {said}", file=sys.stderr, flush=True)
+        said = ", ".join(f"{name} {block.throughput:.0f}" for name, block in sorted(blocks.items()))
+        print(f"{concurrency} at a time, round {number + 1}, tokens/s: {said}", file=sys.stderr, flush=True)
     return found
 
 
@@ -79,10 +83,10 @@ def _model(name: str) -> str:
 
 
 @contextmanager
-def three_ports(environment: Path, directory: Path, store: Path) -> Iterator[dict[str, str]]:
+def three_ports(environment: Path, directory: Path, store: Path, plugin: Path) -> Iterator[dict[str, str]]:
     """URLs of `bare`, `again` and `plugin`, when all know the adapter."""
     package = directory / "mount" / "adapterrelease_engine"
-    shutil.copytree(PLUGIN, package)
+    shutil.copytree(plugin, package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "token").write_text(TOKEN)
     ports = [_free_port() for _ in range(3)]
     os.environ |= {

@@ -13,6 +13,7 @@ from tests.e2e.release import Release
 
 CALM = 6.0  # seconds between two turns; longer than the time in which kept connections have to move
 KILL_AFTER = (0.2, 0.6, 1.2, 2.0, 3.0, 4.5)  # seconds from the change until its controller is killed, turn by turn
+FAILING_CHECK = "rollback by a failing check"
 BOT, NEWCOMER, OTHER = "support-bot", "newcomer", "second-bot"
 
 
@@ -27,6 +28,8 @@ class Event:
     model: str = BOT
     starts_by_itself: bool = False
     """The first turn makes that which the clients ask; they begin when it is reported."""
+    turns: int | None = None
+    """None: as many as it takes until every client has asked often enough."""
 
 
 def _adapter(scene: Scene) -> None:
@@ -144,6 +147,25 @@ def _killed_in_swap(scene: Scene, turn: int) -> None:
     scene.steady(CALM)
 
 
+def _failing_check(scene: Scene, turn: int) -> None:
+    """The merged model's engine fails once it has the traffic: clients get its 500 until the route is back. Another
+    duration is another spec, and so another try for an artifact that was rejected."""
+    wanted = spec("v1", "Stable")
+    observe = {"duration": f"{11 + turn}m", "interval": "2s", "maxLatencyRatio": "50", "failureLimit": 0}
+    wanted["rollout"]["observe"] |= observe
+    scene.release.set_spec(wanted)
+    scene.cluster.until("the artifact is watched", lambda: scene.release.step == "Observing", 600)
+    scene.steady(CALM)
+    fault = scene.cluster.store / "faults" / "fault.json"
+    try:
+        scene.begin(FAILING_CHECK)
+        fault.write_text('{"fails": true}')
+        scene.release.until_serving("Adapter")
+    finally:
+        fault.unlink(missing_ok=True)
+    scene.steady(CALM)
+
+
 def _crash_without_controller(scene: Scene, turn: int) -> None:
     scene.begin("controller down and container crash")
     scene.scale_controller(0)
@@ -169,5 +191,6 @@ EVENTS = {
         Event("pod-deleted", ("pod deleted",), _adapter, _delete_pod),
         Event("swap", ("swap", "rollback by hand"), _proven, _swap),
         Event("killed-in-swap", ("controller killed in a swap",), _proven, _killed_in_swap),
+        Event("failing-check", (FAILING_CHECK,), _proven, _failing_check, turns=3),
     )
 }

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from bench.no_request_lost.records import KEPT, Question, Record
 from bench.no_request_lost.timeline import Timeline, Turn
 
-DIES_WITH_IT = 2.0  # seconds in which clients notice that the process which had their request is gone
+DIES_WITH_IT = 2.0  # seconds after SIGKILL in which the kernel ends a big process and its connections
+NEWS = 0.5  # seconds until the node's rules follow what is behind a Service
 LONGEST_MOVE = 5.0  # seconds until a kept connection that is not in use has left the old backend
 
 
@@ -27,6 +28,7 @@ class Verdict:
     wrong_version: str = ""
     strange_text: str = ""
     died_with_server: str = ""
+    refused_by_dead: str = ""
 
     @property
     def trouble(self) -> str:
@@ -46,11 +48,17 @@ class Row:
     wrong_version: int = 0
     strange_text: int = 0
     died_with_server: int = 0
+    refused_by_dead: int = 0
     retried: int = 0
     moves: list[float] = field(default_factory=list)
     stayed: int = 0
     """Moves that had not ended when the turn did."""
     troubles: list[tuple[Record, str]] = field(default_factory=list)
+
+    @property
+    def killed(self) -> int:
+        """Lost to a kill, and not held against the row."""
+        return self.died_with_server + self.refused_by_dead
 
     def passes(self, wanted: int) -> bool:
         lost = self.failed + self.truncated + self.wrong_version + self.strange_text + self.stayed
@@ -76,10 +84,15 @@ def judge(record: Record, question: Question, model: str, timeline: Timeline) ->
 
 
 def _of_failure(record: Record, timeline: Timeline) -> Verdict:
-    """Nobody can save what a process that is killed was working on; a request that began later is another matter."""
-    killed = any(record.start <= at <= record.end <= at + DIES_WITH_IT for at in timeline.kills)
-    if killed and (record.truncated or record.cause.startswith("died")):
-        return Verdict(died_with_server=record.cause)
+    """What a process that is killed was working on ends with it; and until Kubernetes has seen that it is dead, new
+    connections are sent to it and refused. Nobody but a client that tries again can save those."""
+    broke = record.truncated or record.cause.startswith("died")
+    refused = record.cause.startswith("connect") and "refused" in record.cause.lower()
+    for kill in timeline.kills:
+        if broke and kill.ordered <= record.end <= kill.done + DIES_WITH_IT:
+            return Verdict(died_with_server=record.cause)
+        if refused and kill.ordered <= record.start <= kill.left + NEWS:
+            return Verdict(refused_by_dead=record.cause)
     return Verdict(truncated=record.cause) if record.truncated else Verdict(failed=record.cause)
 
 
@@ -96,13 +109,14 @@ def rows_of(records: Sequence[Record], questions: Mapping[str, Question], model:
             for turn in timeline.turns():
                 if turn.event == row.event:
                     _count_moves(row, mine, questions, turn, timeline)
-    return list(rows.values())
+    events = [turn.event for turn in timeline.turns()]
+    return sorted(rows.values(), key=lambda row: events.index(row.event) if row.event in events else -1)
 
 
 def _count(row: Row, record: Record, verdict: Verdict) -> None:
     row.requests += 1
     row.retried += record.retries > 0
-    for name in ("failed", "truncated", "wrong_version", "strange_text", "died_with_server"):
+    for name in ("failed", "truncated", "wrong_version", "strange_text", "died_with_server", "refused_by_dead"):
         setattr(row, name, getattr(row, name) + bool(getattr(verdict, name)))
     if verdict.trouble:
         row.troubles.append((record, verdict.trouble))
@@ -112,20 +126,23 @@ def _count_moves(
     row: Row, records: Sequence[Record], questions: Mapping[str, Question], turn: Turn, timeline: Timeline
 ) -> None:
     """Seconds from the switch to the begin of each worker's last request that the old backend answered; 0: it answered
-    none that began after the switch. What runs already may end where it began."""
+    none that began after the switch. What runs already may end where it began. Who was not there does not move."""
     switched, old = turn.switched, turn.replaced(timeline)
     if switched is None or not old:
         return
-    later: dict[int, list[Record]] = {}
+    workers: dict[int, list[Record]] = {}
     for record in records:
-        if switched < record.start < turn.ends and not record.cause:
-            later.setdefault(record.worker, []).append(record)
-    for mine in later.values():
-        known = [r for r in mine if who_answered(r, questions[r.question], timeline).keys() & old.keys()]
-        if known:
-            stale = [r for r in known if is_stale(who_answered(r, questions[r.question], timeline), old)]
-            row.moves.append(max((r.start for r in stale), default=switched) - switched)
-            row.stayed += known[-1] in stale and row.moves[-1] > LONGEST_MOVE
+        if record.cause or record.start >= turn.ends:
+            continue
+        if who_answered(record, questions[record.question], timeline).keys() & old.keys():
+            workers.setdefault(record.worker, []).append(record)
+    for mine in workers.values():
+        stale = [is_stale(who_answered(r, questions[r.question], timeline), old) for r in mine]
+        later = [(r, was) for r, was in zip(mine, stale, strict=True) if r.start > switched]
+        was_there = stale[len(mine) - len(later) - 1] if len(later) < len(mine) else True
+        if later and was_there:
+            row.moves.append(max((r.start for r, was in later if was), default=switched) - switched)
+            row.stayed += later[-1][1] and row.moves[-1] > LONGEST_MOVE
 
 
 def who_answered(record: Record, question: Question, timeline: Timeline) -> dict[str, str]:
@@ -155,3 +172,22 @@ def last_stale(
     if not known:
         return None
     return max((start for start, side in known if is_stale(side, old)), default=turn.began)
+
+
+@dataclass(frozen=True)
+class Ill:
+    """A turn in which a backend began to fail: what that cost, until the route was pointed elsewhere by itself."""
+
+    seconds: float
+    """From the first request that failed (its begin) to the route."""
+    failed: int
+    failed_after: int
+    """Began more than a second after the route was changed, when all new connections go elsewhere."""
+
+
+def ill(records: Sequence[Record], turn: Turn) -> Ill | None:
+    """None: nothing failed, or the route was never changed."""
+    failed = [r.start for r in records if turn.began <= r.start < turn.ends and r.cause]
+    if not failed or turn.route is None:
+        return None
+    return Ill(turn.route - min(failed), len(failed), sum(start > turn.route + 1 for start in failed))

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bench.no_request_lost.judge import Row, last_stale, rows_of
-from bench.no_request_lost.records import ROUTE, Mark, Question, Record, State
+from bench.no_request_lost.judge import Ill, Row, ill, last_stale, rows_of
+from bench.no_request_lost.records import Mark, Question, Record, State
 from bench.no_request_lost.timeline import Timeline, Timing, Turn
 
 
@@ -29,13 +29,17 @@ class Raw:
     def rows(self) -> list[Row]:
         return rows_of(self.records, self.questions, self.model, self.timeline)
 
+    def ills(self) -> list[Ill]:
+        """Of turns in which an engine was made to fail."""
+        found = [ill(self.records, turn) for turn in self.timeline.turns()]
+        return [f for f in found if f is not None]
+
     def timings(self) -> list[Timing]:
         return [self._timing(turn) for turn in self.timeline.turns()]
 
     def _timing(self, turn: Turn) -> Timing:
-        route = next((m.at for m in turn.marks if m.kind == ROUTE), None)
         moved = last_stale(self.records, self.questions, turn, self.timeline)
-        times = (route, moved, turn.reported.at if turn.reported else None)
+        times = (turn.route, moved, turn.reported.at if turn.reported else None)
         return Timing(turn.event, *(None if at is None else at - turn.began for at in times))
 
 

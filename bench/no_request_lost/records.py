@@ -66,7 +66,9 @@ class Mark:
 BEGAN = "began"  # a turn of an event: text is the row's name; the cluster is told in this moment
 REPORTED = "reported"  # the release's status says who serves
 ROUTE = "route"  # the route's Service or the pods behind it changed
-KILLED = "killed"  # a server's process: what it was working on ends with it
+KILLING = "kill"  # a server's process gets SIGKILL from now on; each is followed by the next two
+KILLED = "killed"  # what it was working on ends with it
+LEFT = "left"  # its pod is behind the route no more
 NOTE = "note"  # all else that a reader of a failure wants to see: events, steps, restarts
 
 

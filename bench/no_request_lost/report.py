@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.no_request_lost.judge import Row
+from bench.no_request_lost.judge import Ill, Row
 from bench.no_request_lost.records import Mark
 from bench.no_request_lost.timeline import Timing
 
@@ -24,7 +24,8 @@ _HEAD = (
     "truncated",
     "wrong version",
     "wrong text",
-    "in the killed server",
+    "cut off by the kill",
+    "refused by the dead",
     "on the new backend after, s (p50, p90, max)",
     "",
 )
@@ -46,10 +47,24 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cells(row: Row, wanted: int) -> list[str]:
-    counts = (row.requests, row.failed, row.truncated, row.wrong_version, row.strange_text, row.died_with_server)
+    counts = (
+        row.requests,
+        row.failed,
+        row.truncated,
+        row.wrong_version,
+        row.strange_text,
+        row.died_with_server,
+        row.refused_by_dead,
+    )
     way = f"{row.way} ({row.retried} retried)" if row.way == "openai-retries" else row.way
     moved = spread(row.moves) + (f"; {row.stayed} never" if row.stayed else "")
-    return [row.event, way, *map(str, counts), moved, "ok" if row.passes(wanted) else "**not met**"]
+    return [row.event, way, *map(str, counts), moved, _verdict(row, wanted)]
+
+
+def _verdict(row: Row, wanted: int) -> str:
+    if not row.passes(wanted):
+        return "**not met**"
+    return "ok but for the kill" if row.killed else "ok"
 
 
 def spread(values: Sequence[float]) -> str:
@@ -71,13 +86,24 @@ def timing_table(found: Sequence[Timing]) -> str:
     return "\n".join(lines)
 
 
+def ill_lines(found: Sequence[Ill]) -> str:
+    """What a rollback by a failing check took, a line each."""
+    lines = [
+        f"- first failed request to the route back: {ill.seconds:.2f} s; {ill.failed} requests failed, "
+        f"{ill.failed_after} of them began more than 1 s after the route was back"
+        for ill in found
+    ]
+    return "\n".join(["Rollback by a failing check, one line each:", "", *lines]) if lines else ""
+
+
 def failures(row: Row, marks: Sequence[Mark]) -> str:
-    """The first ones, each request with what the cluster did around it."""
+    """The first ones, failures before wrong answers, each with what the cluster did around it."""
     lines = [f"{row.event}, {row.way}: {len(row.troubles)} of {row.requests}; the first {SHOWN}:"]
-    for record, trouble in row.troubles[:SHOWN]:
+    first = sorted(row.troubles, key=lambda trouble: (not trouble[0].cause, trouble[0].start))[:SHOWN]
+    for record, trouble in first:
         where = f"worker {record.worker}, connection {record.conn or '?'}"
         lines.append(f"  {clock(record.start)} to {clock(record.end)} {where}, question {record.question}: {trouble}")
-    shown = [r for r, _ in row.troubles[:SHOWN]]
+    shown = [r for r, _ in first]
     near = [m for m in marks if any(r.start - AROUND <= m.at <= r.end + AROUND for r in shown)]
     lines += ["  meanwhile:", *(f"    {clock(m.at)} {m.kind}: {m.text}" for m in near)]
     return "\n".join(lines)

@@ -26,6 +26,7 @@ class Run:
         self._clients = clients
         self._requests = requests
         self._stream_tokens = stream_tokens
+        self.interrupted = False
 
     def __enter__(self) -> Run:
         try:
@@ -63,12 +64,14 @@ class Run:
                     turn = 1
                 traffic.go()
                 self._cluster.until("every client asks", lambda: min(traffic.done().values()) > 0, 60)
-                while min(traffic.done().values()) < wanted:
+                while (turn < event.turns) if event.turns else (min(traffic.done().values()) < wanted):
                     event.turn(scene, turn)
                     turn += 1
                     print(f"  turn {turn}: {traffic.done()}", flush=True)
             except NotReached as error:
                 trouble = str(error)
+            except KeyboardInterrupt:
+                trouble, self.interrupted = "interrupted", True
             return traffic.stop(), trouble
 
 

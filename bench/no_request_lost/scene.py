@@ -19,7 +19,7 @@ from bench.no_request_lost.questions import (
     telling,
     with_more,
 )
-from bench.no_request_lost.records import BEGAN, KILLED, NOTE, Question
+from bench.no_request_lost.records import BEGAN, KILLED, KILLING, LEFT, NOTE, Question
 from bench.no_request_lost.watcher import Watcher
 from controller.runtime.resources import DEPLOYMENTS, LEASES, PODS
 from tests.e2e.cluster import SYSTEM, Cluster
@@ -27,8 +27,8 @@ from tests.e2e.release import Release, cheaply, spec_of
 
 CONTROLLER = "adapter-release-controller"
 SOURCES = {"v1": "support-bot/v1", "v2": "shuffled"}
-_CANDIDATES = {SHORT: 60, LONG: 30}
-_CHOSEN = {SHORT: 24, LONG: 12}
+_CANDIDATES = {SHORT: 40, LONG: 16}
+_CHOSEN = {SHORT: 16, LONG: 8}
 _FEWEST = 4
 
 Json = dict[str, Any]
@@ -82,8 +82,15 @@ class Scene:
         self._mark(BEGAN, name)
 
     def kill_server(self, pod: Json) -> None:
+        name = pod["metadata"]["name"]
+        self._mark(KILLING, f"vllm in pod {name}")
         self.cluster.kill_container(pod)
-        self._mark(KILLED, f"vllm in pod {pod['metadata']['name']}")
+        self._mark(KILLED, f"vllm in pod {name}")
+        self.cluster.until(f"{name} is out of the route", lambda: name not in self._behind(), 60)
+        self._mark(LEFT, f"{name} is behind the route no more")
+
+    def _behind(self) -> set[str]:
+        return self.cluster.endpoints(self.release.name)
 
     def kill_controller(self) -> None:
         """The one that leads; the other takes over when its lease has run out."""

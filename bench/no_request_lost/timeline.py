@@ -9,7 +9,7 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.no_request_lost.records import BEGAN, KILLED, REPORTED, ROUTE, Mark, State
+from bench.no_request_lost.records import BEGAN, KILLED, KILLING, LEFT, REPORTED, ROUTE, Mark, State
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Turn:
         moved = [m.at for m in self.marks if m.kind == ROUTE and m.at <= self.reported.at]
         return moved[0] if moved else self.reported.at
 
+    @property
+    def route(self) -> float | None:
+        """When the route was pointed elsewhere."""
+        return next((m.at for m in self.marks if m.kind == ROUTE), None)
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -55,6 +60,15 @@ class Timing:
     reported: float | None
 
 
+@dataclass(frozen=True)
+class Kill:
+    """A server's process: when its end was ordered, when the order was carried out, and when its pod left the route."""
+
+    ordered: float
+    done: float
+    left: float
+
+
 class Timeline:
     """The marks, in order, and what they say about a moment."""
 
@@ -63,7 +77,11 @@ class Timeline:
         self._states = [m for m in self.marks if m.kind == REPORTED and m.state is not None]
         self._times = [m.at for m in self._states]
         self._begins = [m.at for m in self.marks if m.kind == BEGAN]
-        self.kills = [m.at for m in self.marks if m.kind == KILLED]
+        self.kills = self._kills()
+
+    def _kills(self) -> list[Kill]:
+        ordered, done, left = ([m.at for m in self.marks if m.kind == kind] for kind in (KILLING, KILLED, LEFT))
+        return [Kill(*times) for times in zip(ordered, done, left, strict=False)]
 
     def states(self) -> list[State]:
         return [m.state for m in self._states if m.state is not None]

@@ -1,6 +1,6 @@
 """Runs with the Python of vLLM's environment: asks in blocks, as it is told on its input, with the openai client.
 
-A line in is a block: {"url", "model", "concurrency", "requests"}. A line out says {"seconds", "tokens", "first"}:
+A line in, {"url", "model", "concurrency", "requests"}, is a block; a line out says {"seconds", "tokens", "first"}:
 how long it took, the tokens that came, and each request's seconds to its first token. A failure ends it.
 """
 
@@ -28,7 +28,7 @@ async def block(told: dict[str, Any]) -> dict[str, Any]:
         async def work() -> None:
             nonlocal tokens
             for number in numbers:
-                began, seen = time.perf_counter(), 0
+                began, waits = time.perf_counter(), True
                 stream = await client.chat.completions.create(
                     model=told["model"],
                     messages=[{"role": "user", "content": f"{number}. {PROMPT}"}],
@@ -38,9 +38,9 @@ async def block(told: dict[str, Any]) -> dict[str, Any]:
                     extra_body={"ignore_eos": True},
                 )
                 async for event in stream:
-                    if seen == 0 and event.choices and event.choices[0].delta.content:
+                    if waits and event.choices and event.choices[0].delta.content:
                         first.append(time.perf_counter() - began)
-                    seen += bool(event.choices)
+                        waits = False
                 tokens += TOKENS
 
         began = time.perf_counter()

@@ -6,8 +6,20 @@ from typing import Any
 
 import pytest
 
-from bench.no_request_lost.judge import Row, Verdict, judge, last_stale, rows_of
-from bench.no_request_lost.records import BEGAN, KILLED, NOTE, REPORTED, ROUTE, Mark, Question, Record, State
+from bench.no_request_lost.judge import Ill, Row, Verdict, ill, judge, last_stale, rows_of
+from bench.no_request_lost.records import (
+    BEGAN,
+    KILLED,
+    KILLING,
+    LEFT,
+    NOTE,
+    REPORTED,
+    ROUTE,
+    Mark,
+    Question,
+    Record,
+    State,
+)
 from bench.no_request_lost.timeline import Timeline
 
 V1 = State("Adapter", "sha256:1111aaaa", "v1")
@@ -111,28 +123,48 @@ def test_a_failure_is_a_failure_and_a_cut_stream_is_truncated() -> None:
     assert cut.truncated and not cut.failed
 
 
-KILL = Timeline([reported(0, V1), began(9, "crash"), Mark(10, KILLED, "vllm")])
+KILL = Timeline(
+    [
+        reported(0, V1),
+        began(9, "crash"),
+        Mark(9.6, KILLING, "vllm"),
+        Mark(10, KILLED, "vllm"),
+        Mark(13, LEFT, "the pod"),
+    ]
+)
 
 
 @pytest.mark.parametrize("more", [{"cause": "died: reset"}, {"cause": "the stream ended", "truncated": True}])
-def test_what_a_killed_process_was_working_on_is_told_apart(more: dict[str, Any]) -> None:
-    found = verdict(answer(9.5, 10.3, **more), KILL)
+@pytest.mark.parametrize("end", [9.7, 10.3, 11.9])
+def test_what_a_killed_process_was_working_on_is_told_apart(more: dict[str, Any], end: float) -> None:
+    found = verdict(answer(9.5, end, **more), KILL)
     assert found.died_with_server and not found.trouble
+
+
+@pytest.mark.parametrize("start", [9.7, 12, 13.4])
+def test_so_is_who_was_sent_to_it_before_its_death_was_known(start: float) -> None:
+    found = verdict(answer(start, start, cause="connect: ConnectionRefusedError(111)"), KILL)
+    assert found.refused_by_dead and not found.trouble
 
 
 @pytest.mark.parametrize(
     ("start", "end", "cause"),
     [
-        (10.1, 10.2, "died: reset"),  # began after it
-        (9.5, 13, "died: reset"),  # ended long after it
-        (9.5, 9.9, "died: reset"),  # ended before it
+        (10.1, 12.5, "died: reset"),  # ended long after it
+        (9, 9.5, "died: reset"),  # ended before it
         (9.5, 10.3, "404: no model"),  # somebody answered
-        (9.5, 10.3, "connect: refused"),
+        (9.5, 10.3, "connect: TimeoutError()"),
+        (9.5, 9.5, "connect: ConnectionRefusedError(111)"),  # before it
+        (13.6, 13.6, "connect: ConnectionRefusedError(111)"),  # the pod had left the route
     ],
 )
 def test_other_failures_around_a_kill_are_no_excuse(start: float, end: float, cause: str) -> None:
     found = verdict(answer(start, end, cause=cause), KILL)
-    assert found.failed and not found.died_with_server
+    assert found.failed and not found.died_with_server and not found.refused_by_dead
+
+
+def test_without_a_kill_nothing_is_excused() -> None:
+    assert verdict(answer(9.5, 10.3, cause="died: reset"), an_update()).failed
 
 
 def test_requests_belong_to_the_event_that_was_last_made_to_happen() -> None:
@@ -171,6 +203,22 @@ def test_a_worker_that_never_moves_fails_the_row() -> None:
 def test_a_move_of_more_than_five_seconds_fails_the_row() -> None:
     (row,) = rows([kept(0, 16.5, "old"), kept(0, 17, "new")], a_swap())
     assert row.stayed == 0 and not row.passes(1)
+
+
+def test_a_worker_that_was_elsewhere_before_the_switch_does_not_move() -> None:
+    (row,) = rows([kept(0, 10.9, "new"), kept(0, 12, "new"), kept(1, 10.9, "old"), kept(1, 12, "new")], a_swap())
+    assert row.moves == [0]
+
+
+def test_rows_come_event_by_event() -> None:
+    timeline = Timeline([reported(0, V1), began(10, "swap"), reported(11, MERGED), began(20, "back"), reported(21, V1)])
+    found = rows([answer(at, at + 1, way=way) for way in ("new", "stream") for at in (15, 25)], timeline)
+    assert [(r.event, r.way) for r in found] == [
+        ("swap", "new"),
+        ("swap", "stream"),
+        ("back", "new"),
+        ("back", "stream"),
+    ]
 
 
 def test_an_update_moves_by_text_where_no_header_says_who_answered() -> None:
@@ -221,3 +269,12 @@ def test_a_row_keeps_its_troubles() -> None:
 def test_notes_change_nothing() -> None:
     timeline = Timeline([reported(0, V1), Mark(1, NOTE, "step")])
     assert timeline.allowed(2, 3) == [V1] and timeline.turns() == []
+
+
+def test_a_failing_backend_costs_from_its_first_failed_request_to_the_route() -> None:
+    timeline = Timeline([reported(0, MERGED), began(10, "ill"), Mark(16, ROUTE, "back"), reported(17, V1)])
+    (turn,) = timeline.turns()
+    failed = [answer(at, at + 1, cause="500: ill") for at in (9, 12, 14, 16.5, 17.5)]
+    assert ill([*failed, answer(18, 19)], turn) == Ill(seconds=4, failed=4, failed_after=1)
+    assert ill([answer(12, 13)], turn) is None
+    assert ill(failed, Timeline([began(10)]).turns()[0]) is None

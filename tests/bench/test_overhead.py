@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.overhead.guidellm import block_in
-from bench.overhead.statistics import Block, Round, cost, estimate, table
+from bench.overhead.statistics import Block, Cost, Estimate, Round, cost, estimate, table
 
 
 def rounds(slower: float = 1.0, later: float = 0.0, noise: float = 0.002, first: float = 0.02) -> list[Round]:
@@ -55,6 +55,16 @@ def test_each_limit_decides(costs: dict[str, float], verdict: str) -> None:
 
 def test_an_interval_that_holds_the_limit_decides_nothing() -> None:
     assert cost(rounds(noise=0.2)).verdict.startswith("open")
+
+
+def test_an_interval_is_held_against_the_limit_and_not_its_middle() -> None:
+    def verdict(low: float, high: float) -> str:
+        middle = Estimate((low + high) / 2, low, high)
+        return Cost(9, middle, middle, 0.02, Estimate(0, 0, 0), Estimate(0, 0, 0)).verdict
+
+    assert verdict(0.985, 1.0) == "met"
+    assert verdict(0.975, 0.995).startswith("open")
+    assert verdict(0.96, 0.979) == "not met"
 
 
 def test_an_estimate_of_values_that_do_not_vary_has_no_width() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.no_request_lost.judge import Row
+from bench.no_request_lost.judge import Ill, Row
 from bench.no_request_lost.questions import Said, said_in, telling, with_more
 from bench.no_request_lost.raw import Raw, read_raw, write_raw
 from bench.no_request_lost.records import BEGAN, NOTE, REPORTED, ROUTE, Mark, Question, Record, State, records_from
@@ -16,6 +16,7 @@ from bench.no_request_lost.report import (
     END,
     as_json,
     failures,
+    ill_lines,
     quantile,
     spread,
     table,
@@ -38,12 +39,16 @@ def test_a_row_in_the_table_says_whether_it_is_met() -> None:
     bad = Row(
         "update", "openai-retries", requests=20, failed=1, truncated=2, wrong_version=3, strange_text=4, retried=5
     )
-    bad.moves, bad.stayed, bad.died_with_server = [0.5, 7], 1, 6
+    bad.moves, bad.stayed, bad.died_with_server, bad.refused_by_dead = [0.5, 7], 1, 6, 7
     _, _, first, second = table([good, bad], 20).splitlines()
-    assert first == "| update | new | 20 | 0 | 0 | 0 | 0 | 0 |  | ok |"
+    assert first == "| update | new | 20 | 0 | 0 | 0 | 0 | 0 | 0 |  | ok |"
     retried = "openai-retries (5 retried)"
-    assert second == (f"| update | {retried} | 20 | 1 | 2 | 3 | 4 | 6 | 0.50, 7.00, 7.00 of 2; 1 never | **not met** |")
+    assert second == (
+        f"| update | {retried} | 20 | 1 | 2 | 3 | 4 | 6 | 7 | 0.50, 7.00, 7.00 of 2; 1 never | **not met** |"
+    )
     assert "not met" in table([good], 21)
+    good.refused_by_dead = 1
+    assert "ok but for the kill" in table([good], 20)
 
 
 def test_nothing_moved_is_an_empty_cell() -> None:
@@ -70,6 +75,12 @@ def test_a_failure_is_shown_beside_what_the_cluster_did_then() -> None:
     assert "it restarts" in said and "v1 serves" in said and "long ago" not in said
 
 
+def test_failures_are_shown_before_answers_that_are_wrong() -> None:
+    troubles = [(Record("new", 0, "q", float(n), n + 1.0), "v1 by its text") for n in range(20)]
+    troubles.append((Record("new", 0, "q", 50.0, 51.0, cause="404"), "404: no model"))
+    assert "404: no model" in failures(Row("update", "new", requests=50, troubles=troubles), []).splitlines()[1]
+
+
 def raw() -> Raw:
     marks = (
         Mark(0, REPORTED, "v1", V1),
@@ -83,6 +94,11 @@ def raw() -> Raw:
         Record("new", 0, "q", 13, 14, model="bot", text="two"),
     )
     return Raw("update", "bot", marks, records, {"q": question("q", "one", "two")})
+
+
+def test_what_a_failing_check_took_is_a_line_each() -> None:
+    assert ill_lines([]) == ""
+    assert "route back: 4.00 s; 7 requests failed, 1 of them" in ill_lines([Ill(4, 7, 1)])
 
 
 def question(identifier: str, *texts: str) -> Question:
@@ -128,7 +144,7 @@ def said(text: str, lead: float = 1.0) -> list[Said]:
 
 def test_a_question_tells_versions_apart_if_each_says_one_thing_of_its_own() -> None:
     v1 = {"apart": said("a"), "alike": said("a"), "unsteady": [Said("a", 1), Said("b", 1)], "unasked": said("a")}
-    v2 = {"apart": said("b"), "alike": said("a"), "unsteady": said("c")}
+    v2 = {"apart": said("b"), "alike": said("a"), "unsteady": said("a")}
     assert set(telling({"v1": v1, "v2": v2}, 10)) == {"apart"}
 
 

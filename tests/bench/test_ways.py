@@ -214,6 +214,7 @@ def test_events_may_be_cut_anywhere_into_chunks(server: Server, stream: Stream) 
         b"",  # cut between two chunks
         b"5\r\nda",  # cut in a chunk
         chunk(DONE),  # [DONE], and then cut
+        chunk(DONE) + b"0\r\n",  # cut before the last line
     ],
 )
 def test_a_stream_without_its_end_is_truncated(server: Server, stream: Stream, ending: bytes) -> None:
