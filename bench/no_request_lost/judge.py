@@ -150,7 +150,8 @@ def who_answered(record: Record, question: Question, timeline: Timeline) -> dict
     else the root."""
     version, kind = question.version_of(record.text), ""
     if record.backend:
-        kind = next((s.kind for s in timeline.states() if s.hex.startswith(record.backend)), "")
+        digest = record.backend.rpartition("-")[2]  # a header says the kind before it
+        kind = next((s.kind for s in timeline.states() if s.hex.startswith(digest)), "")
     elif record.root:
         kind = "Artifact" if "/artifacts/" in record.root else "Adapter"
     return {name: value for name, value in (("version", version), ("kind", kind)) if value}

@@ -31,7 +31,7 @@ from controller.engine.plugin_client import Alias
 from controller.errors import AdapterReleaseError, Conflict, LeadershipLost, NotFound, PermanentError, TransientError
 from controller.reconcile.engines import Engine, Engines, Plugin
 from controller.reconcile.failures import LoadFailures
-from controller.reconcile.objects.engine import MEMORY_PREFIX, memory
+from controller.reconcile.objects.engine import MEMORY_PREFIX, backend_label, memory
 from controller.reconcile.pods import (
     UNROUTED_ANNOTATION_PREFIX,
     container_status,
@@ -273,7 +273,7 @@ class PodActions:
 
 def _alias(turn: Turn, digest: str, path: str, version: str) -> Alias:
     """What the plugin on a base pod is told about that version."""
-    return Alias(turn.snapshot.engine_name(digest), path, str(turn.key), version, "adapter")
+    return Alias(turn.snapshot.engine_name(digest), path, str(turn.key), version, backend_label("adapter", digest))
 
 
 def _expect(engine: Engine, name: str, path: str) -> None:

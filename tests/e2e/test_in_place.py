@@ -98,7 +98,8 @@ def test_the_answer_says_which_version_gave_it(single: Release) -> None:
     answer = cluster.http.post(f"{cluster.service_url(single.name)}/v1/completions", json=body).raise_for_status()
     assert answer.json()["model"] == single.name
     assert answer.headers["x-adapterrelease-version"] == single.status["adapter"]["version"]
-    assert answer.headers["x-adapterrelease-backend"] == "adapter"
+    digest = single.status["adapter"]["digest"].removeprefix("sha256:")
+    assert answer.headers["x-adapterrelease-backend"] == f"adapter-{digest[:12]}"
 
 
 def test_the_doors_are_shut_without_the_token(single: Release) -> None:

@@ -177,7 +177,7 @@ def test_a_merged_pod_says_whose_it_is_to_its_metrics() -> None:
         "path": None,
         "release": "llm/support-bot",
         "version": "v1",
-        "backend": "a" * 12,
+        "backend": f"artifact-{'a' * 12}",
     }
 
 
@@ -187,7 +187,7 @@ def test_the_plugin_understands_it_as_the_kubelet_writes_it(tmp_path: Path) -> N
     (tmp_path / "annotations").write_text("".join(lines))
     (found,) = declarations(tmp_path / "annotations")
     assert (found.name, found.target, found.release) == ("acme/support", None, "llm/support-bot")
-    assert (found.version, found.backend) == ("v1", "a" * 12)
+    assert (found.version, found.backend) == ("v1", f"artifact-{'a' * 12}")
 
 
 def test_an_older_revision_says_the_version_that_it_was_made_of() -> None:

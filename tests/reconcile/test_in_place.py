@@ -105,7 +105,7 @@ def test_the_first_load_ends_with_an_alias_two_labels_and_a_memory(world: Cluste
         "path": adapter_path(D1),
         "release": "llm/support-bot",
         "version": "v1",
-        "backend": "adapter",
+        "backend": f"adapter-{'1' * 12}",
     }
     assert world.get(SERVICES, "support-bot")["spec"]["selector"] == {"app": "tiny-llama", ROUTED: "true"}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.api.v1alpha1 import GROUP
+from controller.domain.snapshot import ENGINE_SHORT, hex_of
 from controller.engine.plugin import version
 from controller.engine.plugin_client import Alias
 from controller.errors import PermanentError
@@ -93,6 +94,11 @@ def token_secret(namespace: str, token: str) -> Json:
         "type": "Opaque",
         "data": {TOKEN_KEY: base64.b64encode(token.encode()).decode()},
     }
+
+
+def backend_label(kind: str, identity: str) -> str:
+    """What answers and metrics call a backend: `adapter-` or `artifact-`, and 12 characters of its digest."""
+    return f"{kind}-{hex_of(identity)[:ENGINE_SHORT]}"
 
 
 def memory(release: str, model_name: str, alias: Alias) -> dict[str, str]:

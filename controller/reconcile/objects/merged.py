@@ -11,10 +11,10 @@ from typing import Any
 
 from controller.api.types import parse_duration
 from controller.domain.capacity import first_replicas
-from controller.domain.snapshot import BaseFacts, Snapshot, artifact_label
+from controller.domain.snapshot import BaseFacts, Snapshot
 from controller.engine.plugin_client import Alias
 from controller.reconcile.base import CONTAINER_ANNOTATION
-from controller.reconcile.objects.engine import memory, with_plugin
+from controller.reconcile.objects.engine import backend_label, memory, with_plugin
 from controller.reconcile.objects.metadata import (
     ARTIFACT_ANNOTATION,
     artifact_labels,
@@ -113,8 +113,8 @@ def _annotations(snapshot: Snapshot, base: BaseFacts, artifact_id: str) -> dict[
     given = base.template.get("metadata", {}).get("annotations") or {}
     kept = {k: v for k, v in given.items() if not _FOREIGN_ANNOTATIONS.match(k)}
     meta = snapshot.release.metadata
-    version, backend = _version_of(snapshot, artifact_id), artifact_label(artifact_id)
-    alias = Alias(None, None, f"{meta.namespace}/{meta.name}", version, backend)
+    version = _version_of(snapshot, artifact_id)
+    alias = Alias(None, None, f"{meta.namespace}/{meta.name}", version, backend_label("artifact", artifact_id))
     says = memory(meta.name, snapshot.model_name, alias)
     return {**kept, **says, ARTIFACT_ANNOTATION: artifact_id}
 
