@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from controller.cli.ending import DONE, FAILED, note, told
 from controller.errors import Conflict, NotFound, PermanentError, TransientError
@@ -190,9 +189,11 @@ def _note_keepers(deployment: Json) -> None:
 
 
 def _difference(name: str, before: Json, after: Json) -> str:
+    from controller.cli.as_yaml import as_yaml
+
     def lines(spec: Json) -> list[str]:
         shown = {"spec": {"template": {"spec": spec}}}
-        return yaml.dump(shown, Dumper=_Dumper, sort_keys=True, width=120).splitlines(keepends=True)
+        return as_yaml(shown, sort_keys=True).splitlines(keepends=True)
 
     return "".join(difflib.unified_diff(lines(before), lines(after), f"Deployment {name}", "with the engine plugin"))
 
@@ -206,6 +207,8 @@ def for_git(namespace: str | None) -> str:
     del made["metadata"]["labels"][MANAGED_BY_LABEL]  # it is yours: the controller leaves it as it is
     if not namespace:
         del made["metadata"]["namespace"]
+    from controller.cli.as_yaml import as_yaml
+
     inline = {
         "args": [argument()],
         "env": [variable()],
@@ -218,16 +221,5 @@ def for_git(namespace: str | None) -> str:
         f"{told['args']}{told['env']}{told['volumeMounts']}"
         "# In the pod:\n"
         f"{told['volumes']}"
-        f"{yaml.dump(made, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)}"
+        f"{as_yaml(made)}"
     )
-
-
-class _Dumper(yaml.SafeDumper):
-    """Scripts and files as people write them, not as one long string."""
-
-
-def _as_block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _as_block)

@@ -198,9 +198,10 @@ def wait_for(cluster: Cluster, *pods: str) -> None:
 BACKENDS = Backends("shares", "shares-preview")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def shares(gateway: Cluster) -> Iterator[Cluster]:
-    """Two servers, which say who they are, and an HTTPRoute to the first."""
+    """Two servers, which say who they are, and an HTTPRoute to the first. It matches all requests, as that of the
+    tests with vLLM does: only one of the two may be there."""
     made: list[Json] = []
     for name in (BACKENDS.stable, BACKENDS.preview):
         ports = [{"port": 80, "targetPort": 8000}]
