@@ -95,9 +95,24 @@ def can_take_over(seen: Snapshot, backend: Backend, served: Backend | None) -> b
 
 def _can_be_flipped(seen: Snapshot, usable: list[PodFacts], digest: str) -> bool:
     """Every pod that takes the version has it, loaded and proven; those that refuse it, or are mute, are few."""
-    ready = [p for p in usable if holds(seen, p, digest) or is_staged(seen, p, digest)]
+    ready = _with_version(seen, usable, digest)
     to_come = [p for p in usable if p not in ready and p.adapters is not None and not refuses(p, digest)]
     return not to_come and len(ready) >= quota(len(usable))
+
+
+def enough_to_flip(seen: Snapshot, backend: Backend) -> bool:
+    """Half of the base's pods have the version: enough where the others do not come in time."""
+    usable = usable_pods(seen)
+    has_version = _with_version(seen, usable, backend.id) if backend.kind is BackendKind.ADAPTER else []
+    return seen.in_place and bool(usable) and len(has_version) >= quota(len(usable))
+
+
+def can_be_flipped_somewhere(seen: Snapshot, backend: Backend) -> bool:
+    return seen.in_place and bool(_with_version(seen, usable_pods(seen), backend.id))
+
+
+def _with_version(seen: Snapshot, pods: list[PodFacts], digest: str) -> list[PodFacts]:
+    return [p for p in pods if holds(seen, p, digest) or is_staged(seen, p, digest)]
 
 
 def is_given_up(d: Draft, backend: Backend) -> bool:

@@ -16,6 +16,7 @@ from controller.api.status import AdapterReleaseStatus, BackendKind, ScaledBase,
 from controller.api.v1alpha1 import AdapterRelease, Rollout, Stage
 from controller.domain.actions import Action
 from controller.domain.draft import Draft
+from controller.domain.snapshot import Snapshot
 from controller.domain.traffic import UNAVAILABLE_GRACE
 
 _PASS = "Pass"  # noqa: S105 - a verdict
@@ -41,6 +42,14 @@ class ScaleBase(Action):
 
 
 # -- candidates
+
+
+def replicas_of_base(seen: Snapshot) -> int:
+    """What the base has when it is up: who scaled it to zero remembers that."""
+    if seen.base is None:
+        return 1
+    memories = [r.status.base for r in (seen.release, *seen.base_users)]
+    return seen.base.replicas or max((m.replicas for m in memories if m is not None), default=0)
 
 
 def full_replicas(rollout: Rollout, base_replicas: int) -> int:
@@ -69,10 +78,10 @@ def replicas_wanted(release: AdapterRelease, base_replicas: int, artifact_id: st
 
 def has_all_replicas(d: Draft, artifact_id: str) -> bool:
     """Of a candidate that has its verdict; else they are asked for."""
-    merged, base = d.seen.merged_for(artifact_id), d.seen.base
+    merged = d.seen.merged_for(artifact_id)
     if merged is None:
         return False
-    wanted = replicas_wanted(d.seen.release, base.replicas if base else 1, artifact_id, merged.replicas)
+    wanted = replicas_wanted(d.seen.release, replicas_of_base(d.seen), artifact_id, merged.replicas)
     if wanted is not None:
         why = f"{wanted} replicas instead of {merged.replicas} before the route points at {merged.name}"
         d.do(ScaleMerged(why, merged.name, merged.uid, wanted))

@@ -214,6 +214,9 @@ def _gap_free(d: Draft) -> Report:
     if mute := [p for p in usable_pods(d.seen) if p.plugin is None]:
         said = f"pod {mute[0].name} was not asked: {mute[0].ask_problem or 'no answer'}"
         return _says(None, Reason.ENGINE_PLUGIN_NOT_ASKED, said)
+    if lacks_slot(d):
+        message = "a server of the base has no free slot for the version that comes: raise --max-cpu-loras"
+        return _says(False, Reason.NO_FREE_ADAPTER_SLOT, message)
     shipped, plugins = d.seen.plugin_version, {p.name: p.plugin for p in d.seen.base_pods if p.plugin}
     if other := [f"{name} has {x.version}" for name, x in plugins.items() if x.version != shipped]:
         message = f"updates are flips in each server. Pod {other[0]}, and this controller ships {shipped}"
@@ -368,7 +371,7 @@ def _degraded(d: Draft) -> Report:
                 Reason.NO_BACKEND_TO_ROLL_BACK_TO,
                 f"{d.rollout.reason}: going back, but {_name(target)} does not answer yet; the route stays where it is",
             )
-        return _says(True, Reason.ROLLING_BACK, f"{d.rollout.reason}: going back")
+        return _says(True, Reason.ROLLING_BACK, f"{d.rollout.reason}: going back{_gateway_problem(d)}")
     failure = _last_failure(d)
     if failure and d.served is not None and failure.id == d.served.id:
         return _says(
@@ -397,6 +400,14 @@ def _degraded(d: Draft) -> Report:
     if failed and any(p.load_failure and p.load_failure.digest == wanted for p in failed):
         return _says(True, Reason.LOAD_FAILED_ON_SOME_PODS, f"the adapter does not load on pod {failed[0].name}")
     return _says(False, Reason.AS_EXPECTED, "")
+
+
+def _gateway_problem(d: Draft) -> str:
+    """Why the weights of a canary are not given back."""
+    canary, seen = d.rollout.canary, d.seen.http_route
+    if canary is None or (seen is not None and not seen.problem):
+        return ""
+    return f"; {seen.problem if seen is not None else f'HTTPRoute {canary.http_route} cannot be read'}"
 
 
 def _late_first_switch(d: Draft) -> Report | None:

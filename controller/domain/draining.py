@@ -5,7 +5,7 @@ Without the engine plugin nobody knows what runs in a server: then only the dela
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.api.status import Backend, BackendKind, Draining
 from controller.domain.draft import Draft
@@ -15,6 +15,12 @@ from controller.domain.snapshot import PodFacts
 DRAIN_LIMIT = timedelta(minutes=10)
 # vLLM closes a connection on which nothing was asked for 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE), and a little.
 KEEP_ALIVE_SECONDS = 6.0
+
+
+def drain(d: Draft, backend: Backend, until: datetime) -> None:
+    """It has lost its clients, and stays at least until then."""
+    others = [x for x in d.rollout.draining if x.backend != backend]
+    d.update_rollout(draining=[*others, Draining(backend=backend, until=until)])
 
 
 def forget_drained(d: Draft) -> None:
@@ -52,7 +58,10 @@ def _is_over(d: Draft, entry: Draining) -> bool:
 
 
 def _running(d: Draft, backend: Backend) -> int:
+    """A server that was not heard may be at something."""
     plugins = [p.plugin for p in _servers(d, backend) if p.plugin is not None]
+    if any(p.usable and p.plugin is None and p.ask_problem for p in _servers(d, backend)):
+        return 1
     if backend.kind is BackendKind.ARTIFACT:
         return sum(sum(p.in_flight.values()) for p in plugins)
     return sum(p.in_flight.get(d.seen.engine_name(backend.id), 0) for p in plugins)

@@ -59,12 +59,20 @@ def _give_way(d: Draft, pod: PodFacts, front: str | None) -> None:
 def _drop_others(d: Draft, pod: PodFacts, front: str | None, wanted: str | None) -> None:
     """Versions that nobody needs give their slots back, when their last request has ended."""
     has_front = front is None or holds(d.seen, pod, front) or is_staged(d.seen, pod, front)
-    needed = (front, wanted) if has_front or free_slots(d, pod) > 0 else (front,)
+    needed = (front, wanted, *_on_the_move(d)) if has_front or free_slots(d, pod) > 0 else (front,)
     keep = {d.seen.engine_name(digest) for digest in needed if digest is not None}
     for name in sorted(pod.adapters or {}):
         ours = name.startswith(f"{d.seen.model_name}@")
         if ours and name not in keep and not still_runs(d, pod, name):
             d.do(UnloadAdapter(f"{name} on pod {pod.name} is not needed any more", pod.name, name))
+
+
+def _on_the_move(d: Draft) -> list[str]:
+    """Versions of a switch that is not proven: requests run on the old one, and it is the way back."""
+    if d.step not in (Step.SWITCHING, Step.ROLLING_BACK):
+        return []
+    known = [d.rollout.target, d.rollout.origin, d.served]
+    return [b.id for b in known if b is not None and b.kind is BackendKind.ADAPTER]
 
 
 def _take_out(d: Draft, pod: PodFacts) -> None:

@@ -26,6 +26,7 @@ from controller.domain.backends import (
     artifact_backend,
     can_answer,
     can_take_over,
+    enough_to_flip,
     imported_adapter,
     is_given_up,
     name_is_taken,
@@ -189,7 +190,7 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
     if is_given_up(d, backend):
         d.rest()
         return
-    if can_take_over(d.seen, backend, d.served):
+    if can_take_over(d.seen, backend, d.served) or (_is_late(d, backend) and enough_to_flip(d.seen, backend)):
         _switch_to(d, backend, reason)
     elif backend.kind is BackendKind.ADAPTER:
         _wait(d, Step.LOADING, LOAD_DEADLINE, backend.id)
@@ -198,6 +199,11 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
         _wait(d, Step.STARTING, limit, backend.id)
         if d.seen.base is not None:
             ensure_merged(d, backend.id, d.seen.base.artifact_path(backend.id))
+
+
+def _is_late(d: Draft, backend: Backend) -> bool:
+    deadline = d.rollout.deadline
+    return (d.step, d.rollout.inputs) == (Step.LOADING, backend.id) and deadline is not None and d.now >= deadline
 
 
 def _switch_to(d: Draft, backend: Backend, reason: Reason) -> None:

@@ -14,7 +14,7 @@ from controller.api.reasons import Reason
 from controller.api.status import AdapterReleaseStatus, Condition, Step
 from controller.api.v1alpha1 import FINALIZER
 from controller.domain.actions import Action, AddFinalizer, EnsurePluginObjects, RemoveFinalizer, RemoveLabel
-from controller.domain.capacity import give_base_back, keep_base
+from controller.domain.capacity import ScaleBase, give_base_back, keep_base
 from controller.domain.cleanup import clean_up
 from controller.domain.conditions import blocker, conclude
 from controller.domain.departures import tell_routing
@@ -77,7 +77,8 @@ def _plan_deletion(draft: Draft) -> Plan:
     if give_base_back(draft) and not _patience_is_over(draft):
         pass
     elif forget(draft) & give_back(draft):
-        draft.actions = [RemoveFinalizer("nothing of the release is left on the base's pods")]
+        given_back = [a for a in draft.actions if isinstance(a, ScaleBase)]
+        draft.actions = [*given_back, RemoveFinalizer("nothing of the release is left on the base's pods")]
     elif _patience_is_over(draft):
         draft.do(RemoveFinalizer("a server of the base does not say what it holds, or does not unload"))
     draft.update(conditions=conclude(draft), observed_generation=release.metadata.generation)
@@ -130,6 +131,8 @@ def _notes(old: list[Condition], new: list[Condition]) -> tuple[Note, ...]:
 def _worth_an_event(condition: Condition) -> bool:
     if condition.type in ("Ready", "Progressing", "Degraded"):
         return condition.status == "True"
+    if condition.type == "GapFree":  # a server that was not heard once is no news
+        return condition.status == "False"
     return condition.status != "Unknown" and condition.reason not in ("NotRequested", "Pending")
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from controller.api.reasons import Reason
 from controller.api.status import Backend, BackendKind, CanaryStatus, Step
+from controller.api.types import parse_duration
 from controller.api.v1alpha1 import Canary, CanaryStep
 from controller.domain.actions import SetWeight
 from controller.domain.backends import can_answer, pods_of
@@ -23,6 +24,7 @@ from controller.domain.canary import (
     weight_now,
 )
 from controller.domain.draft import Draft
+from controller.domain.draining import drain
 
 
 def wants_canary(d: Draft, target: Backend, reason: Reason) -> Canary | None:
@@ -88,6 +90,13 @@ def give_back(d: Draft) -> bool:
     return False
 
 
+def _drain_candidate(d: Draft, memory: CanaryStatus) -> None:
+    """The HTTPRoute is given back: gateways may not know yet, and requests run on the candidate."""
+    candidate = Backend(kind=BackendKind.ARTIFACT, id=memory.artifact)
+    if candidate != d.served and not any(x.backend == candidate and x.until > d.now for x in d.rollout.draining):
+        drain(d, candidate, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))
+
+
 def keep_weights(d: Draft) -> None:
     """Set the weights that were decided; give the HTTPRoute back when the canary is over, and forget it then."""
     memory = d.rollout.canary
@@ -99,6 +108,7 @@ def keep_weights(d: Draft) -> None:
         d.update_rollout(canary=memory)
     seen = sighting(d, memory)
     if not memory.weight and seen.clean:
+        _drain_candidate(d, memory)
         d.update_rollout(canary=None)
         return
     weight = weight_now(memory.weight, seen)

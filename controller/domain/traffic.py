@@ -11,12 +11,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from controller.api.reasons import Reason
-from controller.api.status import Backend, BackendKind, Counters, Draining, Sample, Step
+from controller.api.status import Backend, BackendKind, Counters, Sample, Step
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import NoDataOutcome, Observe
 from controller.domain.actions import EnsureMerged, SwitchRoute
 from controller.domain.backends import (
     can_answer,
+    can_be_flipped_somewhere,
     can_take_over,
     imported_adapter,
     pinned_revision,
@@ -28,10 +29,10 @@ from controller.domain.backends import (
 from controller.domain.canary import Decision, Move
 from controller.domain.checks import Reading, read_sample
 from controller.domain.draft import Draft
-from controller.domain.draining import clients_have_left
+from controller.domain.draining import clients_have_left, drain
 from controller.domain.pod_steps import UNROUTE_DELAY
 from controller.domain.shifting import begin_next_step, look_at_canary
-from controller.domain.snapshot import MergedFacts, RouteFacts
+from controller.domain.snapshot import SHORT, MergedFacts, RouteFacts, hex_of
 
 SWITCH_DEADLINE = timedelta(seconds=60)
 ROLLBACK_DEADLINE = timedelta(seconds=60)
@@ -69,9 +70,18 @@ def route_is_proven(d: Draft, backend: Backend) -> bool:
     route = d.seen.route
     if route is None or not _leads_to(d, route, backend) or not route.endpoints:
         return False
+    if backend.kind is BackendKind.ADAPTER and _may_come_back_with_another(d, backend):
+        return False
     return route.endpoints <= {p.name for p in pods_of(d.seen, backend)} and (
         route.answered_root == d.seen.root_for(backend)
     )
+
+
+def _may_come_back_with_another(d: Draft, backend: Backend) -> bool:
+    """With the engine plugin the route selects no version: a pod that is just not ready would be in it again, with
+    the version that it remembers. Its label goes before the switch is believed."""
+    others = [p for p in d.seen.base_pods if p.routed_label and not p.deleting]
+    return d.seen.in_place and any(p.loaded_label != hex_of(backend.id)[:SHORT] for p in others)
 
 
 def point_route_at(d: Draft, backend: Backend) -> None:
@@ -104,13 +114,8 @@ def _arrive(d: Draft, target: Backend, reason: str) -> None:
     settle_at = d.now + parse_duration(rollout.rollback_window) if target.kind is BackendKind.ARTIFACT else None
     if left is not None and left != target:
         delay = parse_duration(rollout.scale_down_delay) if left.kind is BackendKind.ARTIFACT else UNROUTE_DELAY
-        _drain(d, left, d.now + delay)
+        drain(d, left, d.now + delay)
     d.serve(target, reason, settle_at)
-
-
-def _drain(d: Draft, backend: Backend, until: datetime) -> None:
-    others = [x for x in d.rollout.draining if x.backend != backend]
-    d.update_rollout(draining=[*others, Draining(backend=backend, until=until)])
 
 
 def _switch(d: Draft) -> None:
@@ -129,6 +134,7 @@ def _switch(d: Draft) -> None:
             d.rest()
         return
     dead = not can_take_over(d.seen, target, origin) and not can_answer(d.seen, target)
+    dead = dead and not can_be_flipped_somewhere(d.seen, target)
     if origin is not None and (expired or (dead and can_answer(d.seen, origin))):
         message = f"the route was not proven to reach {target.kind} in time"
         if target.kind is origin.kind is BackendKind.ADAPTER:
@@ -149,7 +155,7 @@ def _may_leave(d: Draft, target: Backend) -> bool:
     stays = d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay)
     if any(x.backend == left and x.until >= stays for x in d.seen.release.status.rollout.draining):
         return True
-    _drain(d, left, stays + SWITCH_DEADLINE)
+    drain(d, left, stays + SWITCH_DEADLINE)
     return False
 
 
@@ -209,13 +215,14 @@ def _roll_back(d: Draft) -> None:
     target, bad = d.rollout.target, d.rollout.origin
     if target is None:
         d.rest()
-    elif route_is_proven(d, target) and d.rollout.canary is None:
+    elif route_is_proven(d, target):
         late = d.rollout.deadline is not None and d.now >= d.rollout.deadline
-        if not late and not clients_have_left(d, bad, target):
+        if not late and (d.rollout.canary is not None or not clients_have_left(d, bad, target)):
             return
         _arrive(d, target, Reason.ROLLED_BACK)
-        if bad is not None and bad != target and not any(x.backend == bad for x in d.rollout.draining):
-            _drain(d, bad, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))
+        waits = any(x.backend == bad and x.until > d.now for x in d.rollout.draining)
+        if bad is not None and bad != target and not waits:
+            drain(d, bad, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))
         d.rest()
     elif d.rollout.deadline is not None and d.now >= d.rollout.deadline and not can_answer(d.seen, target):
         _go_another_way_back(d, target, bad)

@@ -54,6 +54,8 @@ class Server:
             return self._http.request(method, url, json=body, headers=headers, timeout=timeout)
         except httpx.TimeoutException as error:
             raise EngineUnreachable(f"{method} {url}: no answer within {timeout:g} s", reason="Timeout") from error
+        except httpx.LocalProtocolError:  # its text has the header, and the header has a key
+            raise EngineUnreachable(f"{method} {url}: a header has what no header may have") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise EngineUnreachable(f"{method} {url}: {error}") from error
 

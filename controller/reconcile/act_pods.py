@@ -87,6 +87,7 @@ class PodActions:
                 engine.probe(action.engine_name)
             except AdapterReleaseError:
                 with suppress(AdapterReleaseError):
+                    self._fence.check(turn)  # another may have given it to clients meanwhile
                     engine.unload(action.engine_name)
                 raise
 
@@ -115,7 +116,12 @@ class PodActions:
         What is not written now, because the pod has changed, is written with the label after a probe."""
         pod = turn.pod(action.pod)
         snapshot, alias = turn.snapshot, _alias(turn, action.digest, action.path, action.version)
-        live = self._live(turn, pod)
+        live, engine = self._live(turn, pod), self._engine(turn, pod)
+        with self._remembering(turn, pod, action.digest):  # who loaded it may have died before it was proven
+            shown = action.engine_name in engine.models()  # else it is what clients get already, or not there
+            name = action.engine_name if shown else snapshot.model_name
+            _expect(engine, name, action.path)
+            engine.probe(name)
         self._fence.check(turn)
         self._plugin(turn, pod).set_alias(snapshot.model_name, alias)
         labels = live["metadata"].get("labels") or {}
@@ -264,7 +270,9 @@ class PodActions:
             raise  # vLLM was not asked
         except AdapterReleaseError as error:
             # A name that is taken was free when the load was planned: another version still comes or goes.
-            permanent = isinstance(error, PermanentError) and not isinstance(error, NameTaken)
+            # A key or token that is refused is put right elsewhere.
+            passing = isinstance(error, NameTaken) or error.reason == "ApiKeyRefused"
+            permanent = isinstance(error, PermanentError) and not passing
             failure = LoadFailure(digest, error.message, permanent, self._now())
             self._failures.record(turn.key, pod.uid, pod.container_id, failure)
             raise

@@ -16,7 +16,7 @@ from controller.engine.metrics import RequestCounters
 from controller.engine.plugin_client import Alias, PluginClient, PluginState
 from controller.engine.server import Server
 from controller.engine.vllm import Model, Timeouts, VllmClient
-from controller.errors import AdapterReleaseError, PermanentError
+from controller.errors import AdapterReleaseError, Forbidden, NotFound, PermanentError, TransientError
 from controller.reconcile.base import plain_api_key
 from controller.reconcile.objects.engine import ENGINE_NAME
 from controller.runtime import logs
@@ -73,7 +73,7 @@ class Secrets:
                 f"the controller cannot read the API key of vLLM from Secret {name}: {error.message}; "
                 f"allow its service account to get this Secret by a Role in namespace {namespace}"
             ) from error
-        if key not in found:
+        if not _fits_a_header(found.get(key, "")):
             raise ApiKeyNotReadable(f"Secret {name} has no usable key {key} for the API key of vLLM")
         return found[key]
 
@@ -81,9 +81,9 @@ class Secrets:
         """The tokens of the engine plugin, the newest first; none where the Secret cannot be read."""
         try:
             found = self._values(namespace, ENGINE_NAME)
-        except AdapterReleaseError:
+        except (NotFound, Forbidden):
             return []
-        return [found[key] for key in ("token", "previous-token") if found.get(key)]
+        return [found[key] for key in ("token", "previous-token") if _fits_a_header(found.get(key, ""))]
 
     def _values(self, namespace: str, name: str) -> Mapping[str, str]:
         place = (namespace, name)
@@ -91,13 +91,22 @@ class Secrets:
             read_at, values = self._known.get(place, (float("-inf"), {}))
         if self._clock() < read_at + _KEPT:
             return values
-        data = self._client.get(SECRETS.path(namespace, name)).get("data") or {}
+        try:
+            data = self._client.get(SECRETS.path(namespace, name)).get("data") or {}
+        except TransientError:
+            if values:  # an API server that is away for a moment has not changed it
+                return values
+            raise
         values = {key: text for key, value in data.items() if (text := _decoded(value))}
         for text in values.values():
             logs.hide(text)
         with self._lock:
             self._known[place] = (self._clock(), values)
         return values
+
+
+def _fits_a_header(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable()
 
 
 def _decoded(value: str) -> str:

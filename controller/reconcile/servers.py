@@ -34,7 +34,7 @@ class Servers:
         return self._all([partial(self._adapters_and_plugin if p.usable else self._plugin, p) for p in pods], pods)
 
     def with_clients(self, pods: Sequence[PodFacts]) -> tuple[PodFacts, ...]:
-        return self._all([partial(self._plugin, p) for p in pods], pods)
+        return self._all([partial(self._plugin_or_problem, p) for p in pods], pods)
 
     def _all(self, questions: Sequence[_Ask], pods: Sequence[PodFacts]) -> tuple[PodFacts, ...]:
         return tuple(told or known for told, known in zip(self._engines.of_all(questions), pods, strict=True))
@@ -43,6 +43,12 @@ class Servers:
         try:
             engine = self._engines.at(pod.ip, self._server.port, self._api_key, self._tokens)
             return replace(self._asked(pod), adapters=_adapters(engine))
+        except AdapterReleaseError as error:
+            return replace(pod, ask_problem=error.message)
+
+    def _plugin_or_problem(self, pod: PodFacts) -> PodFacts:
+        try:
+            return self._plugin(pod)
         except AdapterReleaseError as error:
             return replace(pod, ask_problem=error.message)
 

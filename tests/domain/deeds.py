@@ -388,6 +388,10 @@ def _unload_adapter(world: World, action: act.UnloadAdapter, seen: Snapshot) -> 
 def _has_had_its_time(world: World, engine_name: str, known: PodFacts) -> None:
     draining = [x for x in world.status.rollout.draining if f"{ROUTE}@{hex_of(x.backend.id)[:12]}" == engine_name]
     seen_running = known.plugin is not None and known.plugin.in_flight.get(engine_name)
+    rollout = world.status.rollout
+    origin = rollout.origin.id if rollout.step is Step.SWITCHING and rollout.origin is not None else ""
+    if seen_running and origin and engine_name == f"{ROUTE}@{hex_of(origin)[:12]}":
+        raise Broken("4: the version that serves was unloaded before the switch was proven")
     if seen_running and any(world.now < x.until + DRAIN_LIMIT for x in draining):
         raise Broken("4: a version was unloaded while requests ran on it")
 
@@ -457,9 +461,15 @@ def _set_weight(world: World, action: act.SetWeight, seen: Snapshot) -> None:
         raise Broken("canary: weights of an HTTPRoute that is not remembered: nobody would give it back")
     if action.weight > world.weight:
         _artifact_may_have_traffic(world, canary.artifact)
+    if action.weight == 0 and world.weight and not _selects(world, canary.artifact):
+        world.left_route_at[canary.artifact] = world.now
     world.weight = action.weight
     if not world.gateway_is_late:
         world.accepted = action.weight
+
+
+def _selects(world: World, artifact_id: str) -> bool:
+    return (world.selector or {}).get(ARTIFACT) == artifact_label(artifact_id)
 
 
 def _artifact_may_have_traffic(world: World, artifact_id: str) -> None:

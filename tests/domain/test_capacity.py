@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from controller.api.status import (
+    AdapterReleaseStatus,
     ArtifactStatus,
     Draining,
     HistoryEntry,
     RolloutStatus,
+    ScaledBase,
     Serving,
     Step,
 )
@@ -31,12 +34,14 @@ from controller.domain.capacity import (
     has_all_replicas,
     needs_base,
     next_base_scale,
+    replicas_of_base,
     replicas_wanted,
     scale_base,
     selecting,
     who_needs_base,
 )
 from controller.domain.draft import Draft
+from controller.domain.plan import plan
 from controller.domain.snapshot import MergedFacts, Snapshot
 from tests.builders import A1, A2, D1, T0, ReleaseBuilder, adapter, artifact, base, release
 
@@ -319,3 +324,19 @@ def test_looking_again_at_the_same_comes_to_rest(memory: BaseScale | None, use: 
     for _ in range(3):
         memory = next_base_scale(memory, use)
     assert next_base_scale(memory, use) == memory
+
+
+def test_a_merged_model_that_is_made_while_the_base_is_at_zero_gets_what_the_base_had() -> None:
+    memory = AdapterReleaseStatus(base=ScaledBase(state="ScaledDown", replicas=4, revision=2))
+    asleep = Snapshot(release().build().model_copy(update={"status": memory}), base=base(replicas=0))
+    assert replicas_of_base(asleep) == 4
+    other = Snapshot(release().build(), base=base(replicas=0), base_users=(asleep.release,))
+    assert replicas_of_base(other) == 4
+    assert replicas_of_base(replace(asleep, base=base(replicas=2))) == 2
+
+
+def test_a_release_that_is_deleted_while_the_controller_was_away_gives_its_base_back() -> None:
+    memory = AdapterReleaseStatus(base=ScaledBase(state="ScaledDown", replicas=2, revision=2))
+    gone = release().metadata(deletionTimestamp="2026-01-01T00:00:00Z").build().model_copy(update={"status": memory})
+    made = plan(Snapshot(gone, base=base(replicas=0)), T0 + timedelta(hours=1))
+    assert [type(a).__name__ for a in made.actions] == ["ScaleBase", "RemoveFinalizer"]

@@ -287,3 +287,112 @@ def test_a_pod_that_ends_is_told_at_once() -> None:
     settle(world, 2)
     assert world.pods["pod-0"].told_away_at is not None
     assert world.pods["pod-1"].told_away_at is None
+
+
+# -- what reviewers found
+
+
+@pytest.mark.parametrize("pods", [1, 2])
+def test_the_old_version_stays_while_the_switch_is_not_proven(pods: int) -> None:
+    """The label of a pod was not written with its flip: the next pass finds the route unproven."""
+    world = serving_v1(pods, plugin=True)
+    world.pods["pod-0"].running[OLD] = 1
+    world.pods[f"pod-{pods - 1}"].loses_writes = True
+    until(world.set_version(2), lambda w: w.pods["pod-0"].alias == NEW)
+    for _ in run(world, 3):
+        assert OLD in world.pods["pod-0"].adapters
+
+
+def test_the_old_version_stays_while_the_controller_hears_late_of_its_own_flip() -> None:
+    world = serving_v1(1, plugin=True)
+    world.pods["pod-0"].running[OLD] = 1
+    until(world.set_version(2), in_step(Step.SWITCHING))
+    controller = Controller(world)
+    controller.reconcile()
+    assert world.pods["pod-0"].label == hex_of(V2)[:8]
+    controller.lagging = True
+    controller.reconcile()
+    assert OLD in world.pods["pod-0"].adapters
+
+
+def test_a_server_that_was_not_heard_once_keeps_the_old_version() -> None:
+    world = serving_v1(1, plugin=True)
+    pod = world.pods["pod-0"]
+    pod.running[OLD] = 1
+    settle(world.set_version(2), 40)
+    pod.mute = True
+    settle(world, 1)
+    pod.mute = False
+    settle(world, 3)
+    assert OLD in pod.adapters
+
+
+def test_a_merged_model_that_was_not_heard_once_stays() -> None:
+    world = promoted(2, plugin=True)
+    world.merged[M1].running = 1
+    settle(world.edit(stage="Experimental"), 120)
+    world.merged[M1].unheard = True
+    settle(world, 1)
+    world.merged[M1].unheard = False
+    settle(world, 3)
+    assert M1 in world.merged
+
+
+def test_a_pod_that_may_come_back_with_the_old_version_holds_up_the_report() -> None:
+    world = serving_v1(2, plugin=True).set_version(2)
+    until(world, in_step(Step.SWITCHING))
+    world.pods["pod-1"].loses_writes = True
+    controller = Controller(world)
+    controller.reconcile()
+    world.crash_container("pod-1")  # its plugin remembers v1
+    for _ in range(5):
+        if world.served == adapter(V2):
+            break
+        controller.reconcile()
+    assert world.served == adapter(V2)
+    world.pods["pod-1"].ready = True
+    assert roots(world) == {hex_of(V2)}
+
+
+def test_one_full_pod_holds_up_an_update_until_the_deadline_and_no_longer() -> None:
+    world = serving_v1(4, slots=2, plugin=True)
+    world.pods["pod-3"].adapters["stranger"] = "/elsewhere"
+    settle(world.set_version(2), 30)
+    assert world.served == adapter(V1)
+    assert world.reason("GapFree") == ("False", Reason.NO_FREE_ADAPTER_SLOT)
+    settle(world, 60, tick=15)
+    assert world.served == adapter(V2)
+    assert sorted(world.routed_pods()) == ["pod-0", "pod-1", "pod-2"]
+
+
+def test_a_new_pod_between_decision_and_flip_is_no_reason_to_go_back() -> None:
+    world = serving_v1(2, plugin=True).set_version(2)
+    until(world, in_step(Step.SWITCHING))
+    world.add_pod()
+    said = [note.type for planned in run(world, 30) for note in planned.notes]
+    assert world.served == adapter(V2)
+    assert "Warning" not in said
+
+
+def test_an_older_delay_does_not_count_for_the_next_time_that_the_route_is_lost() -> None:
+    world = promoted(2, plugin=True)
+    world.merged[M1].running = 1
+    until(world.edit(stage="Experimental"), lambda w: w.served == adapter(V1))
+    settle(world, 90)
+    until(world.promote(), in_step(Step.SWITCHING))
+    world.answers_wrong = True
+    until(world, in_step(Step.ROLLING_BACK))
+    world.answers_wrong = False
+    until(world, in_step(Step.IDLE))
+    world.merged[M1].running = 0
+    settle(world, 3)
+    assert M1 in world.merged
+
+
+def test_a_server_that_is_not_heard_now_and_then_is_no_news() -> None:
+    world = serving_v1(2, plugin=True)
+    said = []
+    for number, planned in enumerate(run(world, 12)):
+        said += planned.notes
+        world.pods["pod-0"].mute = number % 2 == 0
+    assert said == []

@@ -8,6 +8,7 @@ import pytest
 
 from controller.api.status import Step
 from controller.domain import actions as act
+from controller.domain.canary import Sighting
 from tests.builders import BUILD, VALIDATION, adapter, artifact
 from tests.domain.lives import M1, V1, break_it, in_step, serving_v1, steps_of
 from tests.domain.turns import quiet, run, settle, until
@@ -178,3 +179,35 @@ def test_blue_green_instead_on_the_way() -> None:
     world = settle(at(10), 2)
     settle(world.edit(rollout={k: v for k, v in rollout().items() if k not in ("strategy", "canary")}), 90)
     assert (world.weight, world.served) == (0, artifact(M1))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_candidate_whose_canary_was_ended_stays_for_its_delay(late: bool) -> None:
+    """Gateways may not know yet, and its last requests run."""
+    world = settle(at(50), 5)
+    world.gateway_is_late = late
+    world.edit(stage="Experimental")
+    until(world, lambda w: w.weight == 0)
+    settle(world, 25)
+    assert M1 in world.merged
+    world.gateway_is_late = False
+    settle(world, 20)
+    assert M1 not in world.merged
+
+
+def test_an_http_route_that_cannot_be_read_does_not_hold_up_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = settle(at(50), 5)
+    known = World._canary_facts
+
+    def unreadable(self: World) -> dict[str, Any]:
+        facts = known(self)
+        return facts | {"http_route": Sighting(problem="HTTPRoute bot cannot be read: forbidden")} if facts else facts
+
+    monkeypatch.setattr(World, "_canary_facts", unreadable)
+    world.pass_time(26 * 3600)
+    until(world, in_step(Step.ROLLING_BACK))
+    settle(world, 1)
+    assert "HTTPRoute bot cannot be read: forbidden" in world.condition("Degraded")[2]
+    settle(world, 20, tick=10)
+    assert world.status.rollout.step is not Step.ROLLING_BACK
+    assert world.status.rollout.canary is not None

@@ -117,6 +117,7 @@ class Merged:
     plugin: bool = False
     told_away_at: datetime | None = None
     running: int = 0
+    unheard: bool = False  # its plugin does not answer
 
 
 @dataclass
@@ -318,6 +319,7 @@ class World:
             unrouted_at=p.unrouted_at,
             adapters=p.listed if p.up and not p.mute else None,
             load_failure=p.failure,
+            ask_problem="no answer" if p.mute else "",
             plugin=self._plugin_facts(p) if p.plugin and (p.up or p.deleting) and not p.mute else None,
         )
 
@@ -337,13 +339,18 @@ class World:
     def _merged_facts(self, m: Merged) -> MergedFacts:
         away, seconds = m.told_away_at is not None, self._seconds_since(m.told_away_at)
         running = {ROUTE: m.running} if m.running else {}
-        plugin = PluginFacts("p1", None, True, not away, seconds, running) if m.plugin and m.available else None
+        plugin = (
+            PluginFacts("p1", None, True, not away, seconds, running)
+            if m.plugin and m.available and not m.unheard
+            else None
+        )
         pod = PodFacts(
             name=f"merged-{m.uid}",
             uid=m.uid,
             ready=m.available,
             container_id=f"{m.uid}/{m.container}",
             plugin=plugin,
+            ask_problem="no answer" if m.unheard else "",
         )
         counters = Counters(
             pods=[pod.container_id],
@@ -486,7 +493,7 @@ class World:
             self.add_pod()
         for merged in self.merged.values():
             merged.replicas, merged.available, merged.never_starts, merged.unreadable = 1, True, False, False
-            merged.refused, merged.running = None, 0
+            merged.refused, merged.running, merged.unheard = None, 0, False
         self.let_endpoints_catch_up()
         self.gateway_is_late, self.accepted = False, self.weight
         self.answers_wrong, self.services_taken, self.rivals = False, set(), ()

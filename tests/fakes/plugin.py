@@ -31,7 +31,8 @@ class FakePlugin:
 
     def refusal(self, path: str, headers: Mapping[str, str]) -> tuple[int, Any] | None:
         """What the doors say; None: come in."""
-        if not path.startswith(_CLOSED) or self.knows(headers):
+        shows_another = path == "/v1/models" and headers.get(TOKEN_HEADER) is not None
+        if self.knows(headers) or not (path.startswith(_CLOSED) or shows_another):
             return None
         code = 403 if headers.get(TOKEN_HEADER) else 401
         return code, {"error": {"message": f"{path} needs the controller's token in {TOKEN_HEADER}"}}

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from controller.domain.actions import ClearAlias, FlipAlias, ProbeAndLabel, TellRouted
-from controller.engine.errors import EngineRefused
-from controller.errors import LeadershipLost
+from controller.domain.actions import ClearAlias, FlipAlias, ProbeAndLabel, StageAdapter, TellRouted
+from controller.engine.errors import EngineRefused, EngineTroubled
+from controller.errors import AdapterReleaseError, LeadershipLost
 from controller.reconcile.act_pods import StillRouted
 from controller.reconcile.caches import RELEASES
 from controller.reconcile.engines import SECRETS
@@ -19,6 +19,7 @@ from controller.reconcile.turn import StalePod, StaleRelease
 from controller.runtime.resources import CONFIGMAPS, PODS, SERVICES
 from tests.builders import D1, D2, release
 from tests.fakes.plugin import FakePlugin
+from tests.fakes.vllm import NAN
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster, import_summary
 from tests.reconcile.test_life import job_names, until_job
 
@@ -146,10 +147,18 @@ def test_a_flip_that_was_not_written_down_is_written_with_the_next_probe(world: 
 
 def test_a_flip_to_what_is_not_loaded_is_refused_and_changes_nothing(world: Cluster) -> None:
     serve(world)
-    with pytest.raises(EngineRefused, match="409"):
+    with pytest.raises(EngineTroubled, match=f"not {adapter_path(D2)}"):
         world.actor(FLIP, world.turn())
     assert plugin(world).engine_name("support-bot") == OLD
     assert memory(world)["target"] == OLD
+
+
+def test_a_flip_may_be_done_twice(world: Cluster) -> None:
+    serve(world)
+    world.engines["pod-0"].listed[NEW] = adapter_path(D2)
+    for _ in range(2):
+        world.actor(FLIP, world.turn())
+    assert plugin(world).engine_name("support-bot") == NEW
 
 
 def test_a_flip_is_fenced(world: Cluster) -> None:
@@ -228,3 +237,63 @@ def test_the_namespace_gets_what_the_plugin_needs_before_anything_is_loaded() ->
             )
         )
         assert world.engines["pod-0"].count("/v1/load_lora_adapter") == 0
+
+
+# -- what reviewers found
+
+
+def test_clients_do_not_get_a_version_that_nobody_has_proven(world: Cluster) -> None:
+    """Who loaded it died before its probe."""
+    serve(world)
+    world.engines["pod-0"].listed[NEW] = adapter_path(D2)
+    world.engines["pod-0"].alive = False
+    with pytest.raises(EngineTroubled):
+        world.actor(FLIP, world.turn())
+    assert plugin(world).engine_name("support-bot") == OLD
+
+
+def test_who_does_not_lead_any_more_unloads_nothing_after_a_failed_probe(world: Cluster) -> None:
+    serve(world)
+    turn = world.turn()
+    world.engines["pod-0"].alive = False
+    world.engines["pod-0"].disk[adapter_path(D2)] = NAN
+    world.engines["pod-0"].listed[NEW] = adapter_path(D2)
+    world.leading = False
+    with pytest.raises(AdapterReleaseError):
+        world.actor(StageAdapter("why", "pod-0", NEW, D2, adapter_path(D2)), turn)
+    assert NEW in world.engines["pod-0"].listed
+
+
+def test_a_load_that_the_door_refused_is_tried_again(world: Cluster) -> None:
+    serve(world)
+    turn = world.turn()
+    plugin(world).tokens = ("another",)
+    with pytest.raises(EngineRefused):
+        world.actor(StageAdapter("why", "pod-0", NEW, D2, adapter_path(D2)), turn)
+    plugin(world).tokens = ("t0ken",)
+    failure = world.observe().base_pods[0].load_failure
+    assert failure is None or not failure.permanent
+
+
+def test_an_update_goes_through_while_the_token_is_changed() -> None:
+    with cluster() as world:
+        world.disk[adapter_path(D2)] = None
+        give_token(world, "n3w", previous="t0ken")
+        serve(world)
+        update(world)
+        world.run(lambda: (world.serving() or {})["backend"]["id"] == D2)
+
+
+@pytest.mark.parametrize("token", ["first line\nsecond line", "t\u00f6ken"])
+def test_a_token_that_fits_no_header_is_not_sent_and_not_said(token: str, caplog: pytest.LogCaptureFixture) -> None:
+    with cluster() as world:
+        give_token(world, token)
+        world.add_base(plugin=True)
+        world.apply(release())
+        world.finish_job(until_job(world, "import"), import_summary())
+        for _ in range(4):
+            world.reconcile()
+        said = json.dumps(world.release()["status"]) + caplog.text
+        assert "first line" not in said
+        assert "GapFree" in said
+        assert "ken" not in said.replace("token", "").replace("taken", "")

