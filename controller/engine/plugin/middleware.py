@@ -27,16 +27,18 @@ class Middleware:
         kind = scope["type"]
         if kind == "lifespan":
             await self.restore.lifespan(self._app, scope, receive, send)
-        elif kind in ("http", "websocket") and doors.is_door(scope):
+            return
+        below = doors.without_token(scope)
+        if kind in ("http", "websocket") and doors.is_door(scope):
             await self._door(scope, receive, send)
         elif kind != "http":
-            await self._app(doors.without_token(scope), receive, send)
+            await self._app(below, receive, send)
         elif scope["method"] == "GET" and scope["path"].endswith("/v1/models"):
-            await self._models(scope, receive, send)
+            await self._models(scope, below, receive, send)
         else:
-            await self._client(doors.without_token(scope), receive, send)
+            await self._client(below, receive, send)
 
-    async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _models(self, scope: Scope, below: Scope, receive: Receive, send: Send) -> None:
         """A token that is not this server's must not look like one to which versions are hidden."""
         refused = None
         try:
@@ -44,10 +46,10 @@ class Middleware:
                 refused = doors.refusal(scope, self.plugin.directory)
         except Exception as failure:
             self.plugin.failures.report("models", failure)
-        if refused is not None:
-            await _refuse(scope, receive, send, *refused)
+        if refused is None:
+            await self._app(below, receive, Listing(self.plugin, scope, send).send)
         else:
-            await self._app(doors.without_token(scope), receive, Listing(self.plugin, scope, send).send)
+            await _refuse(scope, receive, send, *refused)
 
     async def _client(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(self.plugin, scope, receive, send)

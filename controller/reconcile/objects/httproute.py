@@ -135,12 +135,9 @@ def _set_share(rule: Json, backends: Backends, percent: int) -> None:
 
 
 def _give_back(rule: Json, backends: Backends) -> None:
-    """A preview without weight may be the owner's own, and is left. The shares of others that the owner has added
-    meanwhile stay what they are."""
+    """A preview without weight may be the owner's own, and is left."""
     if _weights(rule, backends)[1]:
-        own = {backends.stable, backends.preview}
-        others = any(ref["name"] not in own for ref in rule["backendRefs"])
-        whole = sum(_weights(rule, backends)) if others else _owners_weight(rule, backends)
+        whole = _owners_weight(rule, backends)
         rule["backendRefs"] = [ref for ref in rule["backendRefs"] if ref["name"] != backends.preview]
         for ref in rule["backendRefs"]:
             if ref["name"] == backends.stable:

@@ -166,3 +166,26 @@ async def test_an_error_in_the_door_closes_it(world: World) -> None:
     said = await world.ask("POST", "/v1/load_lora_adapter", b"{}", AS_CONTROLLER)
     assert said.status == 403 and world.vllm.scopes == []
     assert world.samples()["plugin_errors_total"]["-", "-", "-", "door"] == 1
+
+
+async def test_a_list_of_models_for_a_wrong_token_is_refused(world: World) -> None:
+    """Else a controller whose token is newer than the pod's would take hidden versions for unloaded ones."""
+    answer = await world.ask("GET", "/v1/models", headers=((b"x-adapterrelease-token", b"older"), *JSON))
+    assert answer.status == 403
+    assert (await world.ask("GET", "/v1/models")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/completions", "/health"])
+async def test_vllm_never_sees_the_token(world: World, path: str) -> None:
+    told: list[Any] = []
+    below = world.middleware._app
+
+    async def listening(scope: Any, receive: Any, send: Any) -> None:
+        told.append(dict(scope["headers"]))
+        await below(scope, receive, send)
+
+    world.middleware._app = listening
+    method = "GET" if path in ("/v1/models", "/health") else "POST"
+    await world.ask(method, path, b'{"model":"tiny","prompt":"x"}', headers=(AS_CONTROLLER[0], *JSON))
+    assert told
+    assert all(b"x-adapterrelease-token" not in headers for headers in told)

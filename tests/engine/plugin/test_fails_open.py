@@ -91,10 +91,12 @@ MAY_RAISE = may_raise()
 # Cannot raise for what they are used on; guarding them would take a guard for the guard.
 TRUSTED = {
     ("middleware.py", 'kind = scope["type"]'),
-    ("middleware.py", 'elif kind in ("http", "websocket") and doors.is_door(scope):'),
+    ("middleware.py", "below = doors.without_token(scope)"),
+    ("middleware.py", 'if kind in ("http", "websocket") and doors.is_door(scope):'),
     ("middleware.py", 'elif scope["method"] == "GET" and scope["path"].endswith("/v1/models"):'),
-    ("middleware.py", "await self._client(scope, receive, send)"),
-    ("middleware.py", "await self._app(scope, receive, Listing(self.plugin, scope, send).send)"),
+    ("middleware.py", "await self._client(below, receive, send)"),
+    ("middleware.py", "await self._models(scope, below, receive, send)"),
+    ("middleware.py", "await self._app(below, receive, Listing(self.plugin, scope, send).send)"),
     ("middleware.py", "exchange = Exchange(self.plugin, scope, receive, send)"),
     ("middleware.py", "await exchange.prepare()"),
     ("middleware.py", "exchange.end()"),
