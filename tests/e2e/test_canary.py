@@ -292,10 +292,13 @@ def canary(*steps: Json, **more: Any) -> Json:
 @pytest.fixture
 def routed(experimental: Release, gateway: Cluster) -> Iterator[Release]:
     """The adapter serves, and the Gateway sends all requests to it."""
-    manifest = http_route(experimental.name)
-    gateway.apply(manifest)
+    apply_as_owner(gateway, http_route(experimental.name))
     yield experimental
     gateway.kubectl("-n", NAMESPACE, "delete", "httproute", experimental.name)
+
+
+def apply_as_owner(cluster: Cluster, manifest: Json) -> None:
+    cluster.kubectl("apply", "--server-side", "--field-manager=owner", "-f", "-", stdin=yaml.safe_dump(manifest))
 
 
 def weight_of(release: Release) -> int | None:
@@ -323,8 +326,7 @@ def assert_as_its_owner_wrote_it(release: Release) -> None:
 
     release.cluster.until("the HTTPRoute is its owner's again", given_back, 60)
     before = release.cluster.client.get(path)["spec"]
-    manifest = yaml.safe_dump(http_route(release.name))
-    release.cluster.kubectl("apply", "--server-side", "--field-manager=owner", "-f", "-", stdin=manifest)
+    apply_as_owner(release.cluster, http_route(release.name))
     assert release.cluster.client.get(path)["spec"] == before
 
 
