@@ -25,8 +25,16 @@ Json = dict[str, Any]
 PLAIN = "plain-llama"
 
 
+@pytest.fixture(scope="module")
+def two_afterwards(cluster: Cluster) -> Iterator[None]:
+    """Other tests expect two base pods."""
+    yield
+    cluster.scale_base(2)
+    cluster.until_base_has(2)
+
+
 @pytest.fixture
-def single(bot: Release) -> Release:
+def single(bot: Release, two_afterwards: None) -> Release:
     """The adapter v1 serves on one base pod."""
     bot.set_spec(spec_of())
     bot.cluster.scale_base(1)

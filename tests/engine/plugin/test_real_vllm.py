@@ -109,6 +109,9 @@ SAME: dict[str, bytes] = {
     "models": request("GET", "/v1/models"),
     "no HTTP": b"hello\r\n\r\n",
 }
+# vLLM itself answers the same request in other pieces when the machine is busy (two tokens in one event), and says
+# how much of a prompt it had cached. What the plugin changes, it changes each time.
+TRIES = 5
 PIECES = [b'{"model":', b'"tiny","prompt":"hi",', b'"max_tokens":3,"temperature":0}']
 SAME["chunked"] = (
     b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -121,7 +124,10 @@ SAME["chunked"] = (
 def test_a_request_is_answered_byte_for_byte_as_without_the_plugin(server: Server, name: str) -> None:
     if name == "models":
         server.admin("DELETE", "/adapterrelease/v1/models/bot")
-    with_it, without = (asked(port, SAME[name]).comparable(port) for port in (server.port, server.bare))
+    for left in reversed(range(TRIES)):
+        with_it, without = (asked(port, SAME[name]).comparable(port) for port in (server.port, server.bare))
+        if with_it == without or not left:
+            break
     assert with_it == without
 
 
@@ -155,11 +161,14 @@ def test_an_alias_is_answered_as_the_engine_answers_for_its_model(server: Server
         lines = [line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length")]
         return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
 
-    with_it, without = asked(server.port, renamed("bot")), asked(server.bare, renamed(V1))
-    if name == "cut off":
-        without = asked(server.bare, renamed("bot"))  # the error names the position
-    line, headers, body = with_it.comparable(server.port)
-    wanted_line, wanted_headers, wanted_body = without.comparable(server.bare)
+    for left in reversed(range(TRIES)):
+        with_it, without = asked(server.port, renamed("bot")), asked(server.bare, renamed(V1))
+        if name == "cut off":
+            without = asked(server.bare, renamed("bot"))  # the error names the position
+        line, headers, body = with_it.comparable(server.port)
+        wanted_line, wanted_headers, wanted_body = without.comparable(server.bare)
+        if body == wanted_body.replace(V1.encode(), b"bot") or not left:
+            break
     assert (line, body) == (wanted_line, wanted_body.replace(V1.encode(), b"bot"))
     ours = {b"x-adapterrelease-version": b"v1", b"x-adapterrelease-backend": b"adapter"} if name != "cut off" else {}
     for key in (b"content-length",):
