@@ -70,6 +70,8 @@ def test_whatever_the_openapi_allows_or_not_is_answered_as_without_the_plugin(
             if mode is GenerationMode.POSITIVE:
                 tamed(case)
             with_it, without = (said(asked(case, port), port) for port in (server.port, server.bare))
+            if mode is GenerationMode.NEGATIVE and with_it[0] == without[0] == 200:
+                with_it, without = ((*it[:2], b"") for it in (with_it, without))  # allowed after all, and sampled
             assert with_it == without, case.as_curl_command()
             codes.setdefault(case.path, set()).add(with_it[0])
 
