@@ -22,6 +22,7 @@ EXAMPLES = 8  # of each operation and kind
 # Doors are in test_real_vllm.py; these two count, so that the second answer differs.
 LEFT_OUT = re.compile(r"/metrics|/load|/v1/(un)?load_lora_adapter|/adapters.*|/invocations|/scale_elastic_ep")
 # Asked for short, certain answers, by a model that is there; and for nothing that keeps an engine busy for hours.
+TRIES = 3
 FIXED = {"model": "tiny", "max_tokens": 3, "max_completion_tokens": 3, "max_output_tokens": 3, "temperature": 0, "n": 1}
 ASKED: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "hi"},
@@ -69,7 +70,10 @@ def test_whatever_the_openapi_allows_or_not_is_answered_as_without_the_plugin(
         def check(case: Case) -> None:
             if mode is GenerationMode.POSITIVE:
                 tamed(case)
-            with_it, without = (said(asked(case, port), port) for port in (server.port, server.bare))
+            for _ in range(TRIES):  # vLLM itself puts two tokens into one event when the machine is busy
+                with_it, without = (said(asked(case, port), port) for port in (server.port, server.bare))
+                if with_it == without:
+                    break
             if mode is GenerationMode.NEGATIVE and with_it[0] == without[0] == 200:
                 with_it, without = ((*it[:2], b"") for it in (with_it, without))  # allowed after all, and sampled
             assert with_it == without, case.as_curl_command()
