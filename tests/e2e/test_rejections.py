@@ -71,7 +71,9 @@ def test_a_drop_of_the_score_is_not_promoted(stable: Release) -> None:
 @pytest.fixture
 def unproven(stable: Release) -> Iterator[Json]:
     """A spec whose artifact no candidate has ever served, while v1's artifact serves."""
-    yield cheaply(spec_of("Stable", progressDeadline="5s"))
+    spec = cheaply(spec_of("Stable", progressDeadline="5s"))
+    spec["build"]["merge"] = {"dtype": "float32"}  # other tests have served the one in the base's dtype
+    yield spec
 
 
 def test_a_candidate_that_does_not_become_ready_is_given_up(stable: Release, unproven: Json) -> None:
@@ -102,7 +104,7 @@ def test_a_candidate_whose_artifact_was_changed_does_not_start(stable: Release, 
     flip_last_byte(weights)
     try:
         began = time.monotonic()
-        stable.set_spec(cheaply(spec_of("Stable", progressDeadline="10m")))
+        stable.set_spec(unproven | {"rollout": unproven["rollout"] | {"progressDeadline": "10m"}})
         validated = stable.until("Validated", "False", "ArtifactCorrupted", seconds=120)
         measured("seconds until a changed artifact is refused", round(time.monotonic() - began, 1))
     finally:
