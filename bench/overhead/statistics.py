@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 RESAMPLES = 4000
+FEWEST_ROUNDS = 8  # a bootstrap of fewer is too sure of itself
 THROUGHPUT, FIRST_TOKEN, FIRST_TOKEN_RATIO = 0.98, 0.001, 1.02
 """Acceptance: throughput within 2 %, time to first token within 1 ms or 2 %."""
 
@@ -63,8 +64,13 @@ class Cost:
 
     @property
     def verdict(self) -> str:
-        """Met or not by the whole interval; open, if the interval holds the limit."""
+        """Met or not by the whole interval; open, if that or the noise is wider than the limit, or rounds are few."""
         allowed = max(FIRST_TOKEN, (FIRST_TOKEN_RATIO - 1) * self.first_token)
+        if self.rounds < FEWEST_ROUNDS:
+            return "open: too few rounds"
+        noise = max(1 - self.again_throughput.low, self.again_throughput.high - 1)
+        if noise > 1 - THROUGHPUT or max(-self.again_later.low, self.again_later.high) > allowed:
+            return "open: the noise is larger than the limit"
         if self.throughput.low >= THROUGHPUT and self.later.high <= allowed:
             return "met"
         if self.throughput.high < THROUGHPUT or self.later.low > allowed:

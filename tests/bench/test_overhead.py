@@ -60,11 +60,26 @@ def test_an_interval_that_holds_the_limit_decides_nothing() -> None:
 def test_an_interval_is_held_against_the_limit_and_not_its_middle() -> None:
     def verdict(low: float, high: float) -> str:
         middle = Estimate((low + high) / 2, low, high)
-        return Cost(9, middle, middle, 0.02, Estimate(0, 0, 0), Estimate(0, 0, 0)).verdict
+        return Cost(9, middle, Estimate(1, 1, 1), 0.02, Estimate(0, 0, 0), Estimate(0, 0, 0)).verdict
 
     assert verdict(0.985, 1.0) == "met"
     assert verdict(0.975, 0.995).startswith("open")
     assert verdict(0.96, 0.979) == "not met"
+
+
+@pytest.mark.parametrize(
+    ("again", "later"), [((0.97, 1), (0, 0)), ((1, 1.03), (0, 0)), ((1, 1), (-0.002, 0)), ((1, 1), (0, 0.002))]
+)
+def test_nothing_is_decided_where_the_noise_is_larger_than_the_limit(
+    again: tuple[float, float], later: tuple[float, float]
+) -> None:
+    good, none = Estimate(1, 1, 1), Estimate(0, 0, 0)
+    assert Cost(9, good, good, 0.02, none, none).verdict == "met"
+    assert "noise" in Cost(9, good, Estimate(1, *again), 0.02, none, Estimate(0, *later)).verdict
+
+
+def test_nothing_is_decided_by_few_rounds() -> None:
+    assert cost(rounds()[:7]).verdict == "open: too few rounds"
 
 
 def test_an_estimate_of_values_that_do_not_vary_has_no_width() -> None:
