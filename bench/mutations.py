@@ -48,9 +48,8 @@ MUTATIONS = [
         1,
         "a switch is believed when the Service was patched, without an answer",
         "traffic.py",
-        "    if route_is_proven(d, target):\n        _arrive(d, target, d.rollout.reason)",
-        "    if d.seen.route and dict(d.seen.route.selector) == d.seen.selector_for(target):\n"
-        "        _arrive(d, target, d.rollout.reason)",
+        "    if route_is_proven(d, target):\n        if not d.is_late",
+        "    if d.seen.route and dict(d.seen.route.selector) == d.seen.selector_for(target):\n        if not d.is_late",
     ),
     Mutation(
         1,
@@ -105,8 +104,8 @@ MUTATIONS = [
         2,
         "a candidate that is up is switched to without a validation",
         "pipeline.py",
-        "elif artifact is not None and _start(d, artifact) and _validate(d, artifact, validation):",
-        "elif artifact is not None and _start(d, artifact):",
+        "and _validate(d, artifact, validation) and _grow(d, artifact):",
+        "and _grow(d, artifact):",
     ),
     Mutation(
         3,
@@ -228,8 +227,8 @@ MUTATIONS = [
         6,
         "a switch waits for its proof for ever",
         "traffic.py",
-        "expired = d.rollout.deadline is not None and d.now >= d.rollout.deadline\n    dead",
-        "expired = False\n    dead",
+        "if origin is not None and (d.is_late or (dead and can_answer(d.seen, origin))):",
+        "if origin is not None and (dead and can_answer(d.seen, origin)):",
     ),
     Mutation(
         6,
@@ -263,7 +262,7 @@ MUTATIONS = [
         8,
         "what serves is no decision: it is acted upon before it is written down",
         "draft.py",
-        "return (old.serving, _decision(old.rollout)) != (new.serving, _decision(new.rollout))",
+        "return (old.serving, old.base, _decision(old.rollout)) != (new.serving, new.base, _decision(new.rollout))",
         "return False",
     ),
     Mutation(

@@ -92,8 +92,9 @@ class Operator:
         self._informers = Informers(client, settings.namespaces)
         self._recorder = EventRecorder(client, _COMPONENT)
         self._queue: WorkQueue[Key] = WorkQueue(NAME, max_delay=settings.retry_max_delay)
-        engine_objects = EngineObjects(client.fenced(self._elector.remaining))
-        reconciler = self._reconciler(client, http, executor, engine_objects)
+        writing = client.fenced(self._elector.remaining)
+        engine_objects = EngineObjects(writing)
+        reconciler = self._reconciler(client, writing, http, executor, engine_objects)
         self._workers = Workers(NAME, self._queue, reconciler, settings.workers)
         self._bases: WorkQueue[Key] = WorkQueue(_BASES, max_delay=settings.retry_max_delay)
         self._base_workers = Workers(_BASES, self._bases, PluginBases(self._informers.caches, engine_objects))
@@ -144,10 +145,14 @@ class Operator:
             log.warning("a reconciliation did not end in time; its next write will be refused")
 
     def _reconciler(
-        self, client: KubeClient, http: httpx.Client, executor: ThreadPoolExecutor, engine_objects: EngineObjects
+        self,
+        client: KubeClient,
+        writing: KubeClient,
+        http: httpx.Client,
+        executor: ThreadPoolExecutor,
+        engine_objects: EngineObjects,
     ) -> Reconciler:
         settings = self._settings
-        writing = client.fenced(self._elector.remaining)
         timeouts = Timeouts(settings.engine_ask_timeout, settings.engine_load_timeout, settings.engine_probe_timeout)
         engines = Engines(http, Secrets(client), executor, timeouts)
         failures = LoadFailures()

@@ -169,3 +169,22 @@ class SwitchRoute(Action):
     """Point the Service named after the release at the backend."""
 
     backend: Backend
+
+
+@dataclass(frozen=True)
+class ScaleMerged(Action):
+    """Scale a merged Deployment up; never down."""
+
+    deployment: str
+    uid: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class ScaleBase(Action):
+    """Scale the base Deployment to zero, or from zero, if it still has as many as were `seen`. To zero only if `act`
+    finds no Service that selects its pods, and no release that needs it, at the API server."""
+
+    deployment: str
+    seen: int
+    replicas: int

@@ -140,9 +140,9 @@ def wanted_digest(d: Draft) -> str | None:
 
     Where the version that serves was lost on all pods, it comes back before anything else goes on.
     """
-    target, served, asked = d.rollout.target, d.served, _asked_digest(d)
-    if d.step in (Step.SWITCHING, Step.ROLLING_BACK) and target and target.kind is BackendKind.ADAPTER:
-        return target.id
+    served, asked = d.served, _asked_digest(d)
+    if (target := switching_to(d)) is not None:
+        return target
     if served is None or served.kind is not BackendKind.ADAPTER or asked is None or asked == served.id:
         return asked
     if d.backend_rejection(asked):
@@ -196,8 +196,19 @@ def _last_live_digest(d: Draft) -> str | None:
 
 def protected_digests(d: Draft) -> set[str]:
     """Versions that the route reaches, or reached a moment ago: no pod is taken from them but by quota."""
+    draining = [x.backend for x in d.rollout.draining if is_draining(d, x)]
+    return digests_with_clients(d) | {b.id for b in draining if b.kind is BackendKind.ADAPTER}
+
+
+def digests_with_clients(d: Draft) -> set[str]:
+    """Versions that the route may reach just now: the one that serves, and both of a switch that is not proven."""
     backends = [d.served]
     if d.step in (Step.SWITCHING, Step.ROLLING_BACK):
         backends += [d.rollout.target, d.rollout.origin]
-    backends += [x.backend for x in d.rollout.draining if is_draining(d, x)]
     return {b.id for b in backends if b is not None and b.kind is BackendKind.ADAPTER}
+
+
+def switching_to(d: Draft) -> str | None:
+    """The version that a switch was decided for; None: there is no such switch."""
+    target, moving = d.rollout.target, d.step in (Step.SWITCHING, Step.ROLLING_BACK)
+    return target.id if moving and target is not None and target.kind is BackendKind.ADAPTER else None

@@ -14,31 +14,12 @@ from enum import StrEnum
 
 from controller.api.status import AdapterReleaseStatus, BackendKind, ScaledBase, Step
 from controller.api.v1alpha1 import AdapterRelease, Rollout, Stage
-from controller.domain.actions import Action
+from controller.domain.actions import ScaleBase, ScaleMerged
 from controller.domain.draft import Draft
 from controller.domain.snapshot import Snapshot
 from controller.domain.traffic import UNAVAILABLE_GRACE
 
 _PASS = "Pass"  # noqa: S105 - a verdict
-
-
-@dataclass(frozen=True)
-class ScaleMerged(Action):
-    """Scale a merged Deployment up; never down."""
-
-    deployment: str
-    uid: str
-    replicas: int
-
-
-@dataclass(frozen=True)
-class ScaleBase(Action):
-    """Scale the base Deployment to zero, or from zero, if it still has as many as were `seen`. To zero only if `act`
-    finds no Service that selects its pods, and no release that needs it, at the API server."""
-
-    deployment: str
-    seen: int
-    replicas: int
 
 
 # -- candidates

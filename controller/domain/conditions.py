@@ -171,7 +171,7 @@ def _loaded(d: Draft) -> Report:
             Reason.NO_FREE_ADAPTER_SLOT,
             f"{says}; the others have no free slot: raise --max-cpu-loras of the base, or retire a release",
         )
-    if d.step is Step.LOADING and d.rollout.deadline is not None and d.now >= d.rollout.deadline:
+    if d.step is Step.LOADING and d.is_late:
         return _says(bool(proven), Reason.LOAD_DEADLINE_EXCEEDED, f"{says}; still trying")
     return _says(True if proven else None, Reason.LOADING, says)
 

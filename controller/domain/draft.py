@@ -46,6 +46,11 @@ class Draft:
         return self.status.rollout.step
 
     @property
+    def is_late(self) -> bool:
+        """The time of the step under way is over."""
+        return self.rollout.deadline is not None and self.now >= self.rollout.deadline
+
+    @property
     def served(self) -> Backend | None:
         return self.status.serving.backend if self.status.serving else None
 

@@ -6,9 +6,9 @@ version that it began with. All pods flip in one pass, after every one of them h
 
 from __future__ import annotations
 
-from controller.api.status import BackendKind, Step
+from controller.api.status import BackendKind
 from controller.domain.actions import RemoveLabel, UnloadAdapter
-from controller.domain.backends import holds, is_proven, is_staged, usable_pods
+from controller.domain.backends import digests_with_clients, holds, is_proven, is_staged, switching_to, usable_pods
 from controller.domain.draft import Draft
 from controller.domain.draining import still_runs
 from controller.domain.pod_steps import flip, free_slots, is_labelled, serve_from, stage, unload_after_delay
@@ -40,9 +40,9 @@ def advance_in_place(d: Draft, pod: PodFacts, wanted: str | None) -> None:
 
 def _front(d: Draft, wanted: str | None) -> str | None:
     """What clients of this base get: the target of a switch that was decided, else what serves, else what comes."""
-    target, served = d.rollout.target, d.served
-    if d.step in (Step.SWITCHING, Step.ROLLING_BACK) and target and target.kind is BackendKind.ADAPTER:
-        return target.id
+    if (target := switching_to(d)) is not None:
+        return target
+    served = d.served
     if served is not None and served.kind is BackendKind.ADAPTER and wanted is not None:
         return served.id
     return wanted
@@ -57,22 +57,15 @@ def _give_way(d: Draft, pod: PodFacts, front: str | None) -> None:
 
 
 def _drop_others(d: Draft, pod: PodFacts, front: str | None, wanted: str | None) -> None:
-    """Versions that nobody needs give their slots back, when their last request has ended."""
+    """Versions that nobody needs give their slots back, when their last request has ended. Not the old one of a switch
+    that is not proven: it is the way back."""
     has_front = front is None or holds(d.seen, pod, front) or is_staged(d.seen, pod, front)
-    needed = (front, wanted, *_on_the_move(d)) if has_front or free_slots(d, pod) > 0 else (front,)
+    needed = (front, wanted, *digests_with_clients(d)) if has_front or free_slots(d, pod) > 0 else (front,)
     keep = {d.seen.engine_name(digest) for digest in needed if digest is not None}
     for name in sorted(pod.adapters or {}):
         ours = name.startswith(f"{d.seen.model_name}@")
         if ours and name not in keep and not still_runs(d, pod, name):
             d.do(UnloadAdapter(f"{name} on pod {pod.name} is not needed any more", pod.name, name))
-
-
-def _on_the_move(d: Draft) -> list[str]:
-    """Versions of a switch that is not proven: requests run on the old one, and it is the way back."""
-    if d.step not in (Step.SWITCHING, Step.ROLLING_BACK):
-        return []
-    known = [d.rollout.target, d.rollout.origin, d.served]
-    return [b.id for b in known if b is not None and b.kind is BackendKind.ADAPTER]
 
 
 def _take_out(d: Draft, pod: PodFacts) -> None:

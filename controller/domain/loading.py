@@ -6,9 +6,10 @@ and taken off as soon as it could lie (KubeAI: a label went on claiming an adapt
 
 from __future__ import annotations
 
-from controller.api.status import BackendKind, PodState, Step
+from controller.api.status import PodState
 from controller.domain.actions import ClearAlias, RemoveLabel, UnloadAdapter
 from controller.domain.backends import (
+    digests_with_clients,
     holds,
     is_proven,
     is_staged,
@@ -58,17 +59,9 @@ def _label_lies(d: Draft, pod: PodFacts) -> bool:
     if pod.adapters is None:  # it could not be asked: our trouble, not its
         return False
     held = d.seen.held_digest(pod) or ""
-    if d.seen.in_place and held in _with_clients(d):
+    if d.seen.in_place and held in {hex_of(digest) for digest in digests_with_clients(d)}:
         return False  # an update writes the label after the flip
     return held[:SHORT] != pod.loaded_label
-
-
-def _with_clients(d: Draft) -> set[str]:
-    """Hex of the versions that the route may reach just now."""
-    backends = [d.served]
-    if d.step in (Step.SWITCHING, Step.ROLLING_BACK):
-        backends += [d.rollout.target, d.rollout.origin]
-    return {hex_of(b.id) for b in backends if b is not None and b.kind is BackendKind.ADAPTER}
 
 
 def lacks_slot(d: Draft) -> bool:

@@ -202,8 +202,7 @@ def bring_up(d: Draft, backend: Backend, reason: Reason) -> None:
 
 
 def _is_late(d: Draft, backend: Backend) -> bool:
-    deadline = d.rollout.deadline
-    return (d.step, d.rollout.inputs) == (Step.LOADING, backend.id) and deadline is not None and d.now >= deadline
+    return (d.step, d.rollout.inputs) == (Step.LOADING, backend.id) and d.is_late
 
 
 def _switch_to(d: Draft, backend: Backend, reason: Reason) -> None:

@@ -13,8 +13,15 @@ from datetime import datetime, timedelta
 from controller.api.reasons import Reason
 from controller.api.status import AdapterReleaseStatus, Condition, Step
 from controller.api.v1alpha1 import FINALIZER
-from controller.domain.actions import Action, AddFinalizer, EnsurePluginObjects, RemoveFinalizer, RemoveLabel
-from controller.domain.capacity import ScaleBase, give_base_back, keep_base
+from controller.domain.actions import (
+    Action,
+    AddFinalizer,
+    EnsurePluginObjects,
+    RemoveFinalizer,
+    RemoveLabel,
+    ScaleBase,
+)
+from controller.domain.capacity import give_base_back, keep_base
 from controller.domain.cleanup import clean_up
 from controller.domain.conditions import blocker, conclude
 from controller.domain.departures import tell_routing

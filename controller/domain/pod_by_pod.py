@@ -5,7 +5,6 @@ With one pod the new version is proven beside the old one, then replaced in plac
 
 from __future__ import annotations
 
-from controller.api.status import Step
 from controller.domain.actions import LoadAdapter, RemoveLabel, ReplaceAdapter, SwitchRoute, UnloadAdapter
 from controller.domain.backends import (
     adapter_backend,
@@ -14,6 +13,7 @@ from controller.domain.backends import (
     protected_digests,
     quota,
     refuses,
+    switching_to,
     usable_pods,
 )
 from controller.domain.draft import Draft
@@ -106,9 +106,7 @@ def _update_the_only_pod(d: Draft, pod: PodFacts, held: str, digest: str) -> Non
     if not is_staged(d.seen, pod, digest):
         stage(d, pod, digest)
         return
-    target = adapter_backend(digest)
-    switching = d.step in (Step.SWITCHING, Step.ROLLING_BACK) and d.rollout.target == target
-    if switching and may_try(d, pod, digest):  # each try leaves a gap
+    if switching_to(d) == digest and may_try(d, pod, digest):  # each try leaves a gap
         says = f"{hex_of(held)[:SHORT]} by {hex_of(digest)[:SHORT]}"
         d.do(
             ReplaceAdapter(
@@ -123,4 +121,4 @@ def _update_the_only_pod(d: Draft, pod: PodFacts, held: str, digest: str) -> Non
             )
         )
         # At once: the route selects the label that the pod has just lost.
-        d.do(SwitchRoute(f"the route follows: {says}", target))
+        d.do(SwitchRoute(f"the route follows: {says}", adapter_backend(digest)))

@@ -63,8 +63,8 @@ def flip(d: Draft, pod: PodFacts, digest: str) -> None:
 
 def serve_from(d: Draft, pod: PodFacts, digest: str) -> None:
     if not is_proven(d.seen, pod, digest):
-        why = f"pod {pod.name} holds {hex_of(digest)[:SHORT]}: probe it and let it into the route"
         short, version = hex_of(digest)[:SHORT], d.version_of(adapter_backend(digest))
+        why = f"pod {pod.name} holds {short}: probe it and let it into the route"
         d.do(ProbeAndLabel(why, pod.name, d.seen.model_name, digest, path_of(d, digest), short, version))
 
 

@@ -123,9 +123,8 @@ def _switch(d: Draft) -> None:
     if target is None:
         d.rest()
         return
-    expired = d.rollout.deadline is not None and d.now >= d.rollout.deadline
     if route_is_proven(d, target):
-        if not expired and not clients_have_left(d, origin, target):
+        if not d.is_late and not clients_have_left(d, origin, target):
             return
         _arrive(d, target, d.rollout.reason)
         if target.kind is BackendKind.ARTIFACT and d.rollout.reason == Reason.PROMOTED:
@@ -135,10 +134,10 @@ def _switch(d: Draft) -> None:
         return
     dead = not can_take_over(d.seen, target, origin) and not can_answer(d.seen, target)
     dead = dead and not can_be_flipped_somewhere(d.seen, target)
-    if origin is not None and (expired or (dead and can_answer(d.seen, origin))):
+    if origin is not None and (d.is_late or (dead and can_answer(d.seen, origin))):
         message = f"the route was not proven to reach {target.kind} in time"
         if target.kind is origin.kind is BackendKind.ADAPTER:
-            _remember_update(d, target, message, expired)
+            _remember_update(d, target, message)
         _give_up_on(d, target, Reason.SWITCH_NOT_PROVEN, message)
     else:
         if _may_leave(d, target):
@@ -161,15 +160,14 @@ def _may_leave(d: Draft, target: Backend) -> bool:
 
 def first_switch_is_late(d: Draft) -> bool:
     """The route was not proven in time, and nothing has served yet: there is nowhere to go back to."""
-    deadline = d.rollout.deadline
-    return d.step is Step.SWITCHING and d.served is None and deadline is not None and d.now >= deadline
+    return d.step is Step.SWITCHING and d.served is None and d.is_late
 
 
-def _remember_update(d: Draft, target: Backend, message: str, expired: bool) -> None:
+def _remember_update(d: Draft, target: Backend, message: str) -> None:
     """A version that failed goes not back and forth by itself. (The way back from an artifact is never closed.)"""
     pods = usable_pods(d.seen)
     failures = [p.load_failure for p in pods if p.load_failure and refuses(p, target.id)]
-    if expired or (failures and len(failures) == len(pods)):
+    if d.is_late or (failures and len(failures) == len(pods)):
         words = f"the base's pod says: {failures[0].message}" if failures else message
         d.reject_backend(d.step, target.id, Reason.SWITCH_NOT_PROVEN, words)
 
@@ -216,15 +214,14 @@ def _roll_back(d: Draft) -> None:
     if target is None:
         d.rest()
     elif route_is_proven(d, target):
-        late = d.rollout.deadline is not None and d.now >= d.rollout.deadline
-        if not late and (d.rollout.canary is not None or not clients_have_left(d, bad, target)):
+        if not d.is_late and (d.rollout.canary is not None or not clients_have_left(d, bad, target)):
             return
         _arrive(d, target, Reason.ROLLED_BACK)
         waits = any(x.backend == bad and x.until > d.now for x in d.rollout.draining)
         if bad is not None and bad != target and not waits:
             drain(d, bad, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))
         d.rest()
-    elif d.rollout.deadline is not None and d.now >= d.rollout.deadline and not can_answer(d.seen, target):
+    elif d.is_late and not can_answer(d.seen, target):
         _go_another_way_back(d, target, bad)
     else:
         for backend in (target, bad):
@@ -320,7 +317,7 @@ def _take_sample(d: Draft, target: Backend, merged: MergedFacts) -> None:
         _record(d, observe, merged.counters)
     if d.rollout.failures > observe.failure_limit:
         _give_up_on(d, target, Reason.CHECKS_FAILED, d.rollout.samples[-1].message)
-    elif d.rollout.deadline is not None and d.now >= d.rollout.deadline:
+    elif d.is_late:
         _end_observation(d, target, observe)
     else:
         d.wake_at(_next_sample_at(d, observe))

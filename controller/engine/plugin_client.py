@@ -6,7 +6,7 @@ Must not know: what a release is, which pod a server runs in, when an alias is r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -62,14 +62,7 @@ class PluginClient:
 
     def set_alias(self, name: str, alias: Alias) -> None:
         """From the next request on. EngineRefused when the target is not loaded from that path."""
-        body = {
-            "target": alias.target,
-            "path": alias.path,
-            "release": alias.release,
-            "version": alias.version,
-            "backend": alias.backend,
-        }
-        self._server.ask("PUT", _of(name), self._timeouts.ask, body)
+        self._server.ask("PUT", _of(name), self._timeouts.ask, asdict(alias))
 
     def clear_alias(self, name: str) -> None:
         """Also where there is none."""

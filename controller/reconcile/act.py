@@ -9,7 +9,6 @@ from typing import Any
 
 from controller.domain import actions
 from controller.domain.actions import Action
-from controller.domain.capacity import ScaleBase, ScaleMerged
 from controller.engine.errors import LoadRejected, NameTaken
 from controller.errors import AdapterReleaseError, LeadershipLost, NotFound, PermanentError
 from controller.reconcile.act_objects import ObjectActions
@@ -52,8 +51,8 @@ class Actor:
             actions.EnsureMerged: objects.ensure_merged,
             actions.DeleteMerged: objects.delete_merged,
             actions.SwitchRoute: objects.switch_route,
-            ScaleMerged: objects.capacity.scale_merged,
-            ScaleBase: objects.capacity.scale_base,
+            actions.ScaleMerged: objects.capacity.scale_merged,
+            actions.ScaleBase: objects.capacity.scale_base,
             actions.SetWeight: objects.set_weight,
             actions.LoadAdapter: pods.load,
             actions.StageAdapter: pods.stage,

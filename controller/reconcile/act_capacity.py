@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from controller.api.v1alpha1 import AdapterRelease
-from controller.domain.capacity import ScaleBase, ScaleMerged, selecting, who_needs_base
+from controller.domain.actions import ScaleBase, ScaleMerged
+from controller.domain.capacity import who_needs_base
 from controller.errors import Conflict, TransientError
+from controller.reconcile.base import services_of_base
 from controller.reconcile.caches import RELEASES
 from controller.reconcile.turn import Fence, Turn
 from controller.runtime.client import KubeClient
@@ -87,19 +89,16 @@ class CapacityActions:
         releases, _ = self._client.list(RELEASES.path(namespace))
         users = [r for r in map(AdapterRelease.model_validate, releases) if r.spec.base_ref.name == name]
         services, _ = self._client.list(SERVICES.path(namespace))
-        selectors = [(s["metadata"]["name"], s["spec"].get("selector") or {}) for s in services]
-        why = who_needs_base(users, selecting(selectors, self._labels_behind(namespace, name)), self._now())
+        base, pods = self._base_and_pods(namespace, name)
+        why = who_needs_base(users, services_of_base(base, pods, services), self._now())
         if why:
             raise BaseNeeded(f"Deployment {name} is not scaled to zero: {why}")
 
-    def _labels_behind(self, namespace: str, name: str) -> list[dict[str, str]]:
-        """Of the pod template, and of each pod: a Service may select by a label that was put on later."""
+    def _base_and_pods(self, namespace: str, name: str) -> tuple[Json, list[Json]]:
         base = self._client.get(DEPLOYMENTS.path(namespace, name))
         selector = base["spec"]["selector"].get("matchLabels") or {}
         query = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
-        pods, _ = self._client.list(PODS.path(namespace), label_selector=query)
-        found = [base["spec"]["template"], *pods]
-        return [(x.get("metadata") or {}).get("labels") or {} for x in found]
+        return base, self._client.list(PODS.path(namespace), label_selector=query)[0]
 
 
 def _replicas(scale: Json) -> int:

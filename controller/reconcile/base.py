@@ -7,12 +7,13 @@ Must not know: releases.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from controller.api.reasons import Reason
 from controller.api.v1alpha1 import GROUP, STORE_ANNOTATION
+from controller.domain.capacity import selecting
 from controller.domain.snapshot import BaseFacts, Problem
 from controller.reconcile.arguments import Arguments, arguments_of, env_of
 from controller.reconcile.volumes import Mounted, claims_of
@@ -67,6 +68,12 @@ def base_facts(deployment: Json) -> BaseFacts:
 
 def _has_plugin(arguments: Arguments) -> bool:
     return any(o.flag == "--middleware" and PLUGIN_MIDDLEWARE in o.values for o in arguments.options)
+
+
+def services_of_base(deployment: Json, pods: Iterable[Json], services: Iterable[Json]) -> list[str]:
+    """Names of the Services that select its pods, by the labels of the template, or by one that was put on later."""
+    labels = [(x.get("metadata") or {}).get("labels") or {} for x in (deployment["spec"]["template"], *pods)]
+    return selecting([(s["metadata"]["name"], s["spec"].get("selector") or {}) for s in services], labels)
 
 
 def vllm_container(deployment: Json) -> Json | None:

@@ -13,11 +13,10 @@ from typing import Any
 from controller.api.status import BackendKind, Counters, Step
 from controller.api.v1alpha1 import RELEASE_LABEL, AdapterRelease
 from controller.domain.canary import Sighting
-from controller.domain.capacity import selecting
 from controller.domain.snapshot import BaseFacts, JobFacts, MergedFacts, PodFacts, Problem, RouteFacts, Snapshot
 from controller.errors import ApiError, NotFound
 from controller.reconcile.act_engine import EngineObjects
-from controller.reconcile.base import base_facts
+from controller.reconcile.base import base_facts, services_of_base
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
 from controller.reconcile.engines import ApiKeyNotReadable, Engines
 from controller.reconcile.failures import LoadFailures
@@ -142,15 +141,14 @@ class Observer:
         for deployment in self._merged_deployments(release):
             server = base_facts(deployment)
             pods = living(self._caches.pods.list(namespace, deployment["spec"]["selector"]["matchLabels"]))
-            api_key = self._key_of(namespace, server)
-            asked = Servers(self._engines, server, namespace, release.model_name, api_key)
+            asked = Servers(self._engines, server, namespace, release.model_name)
             known = asked.with_clients([pod_facts(p, server.container, release.metadata.name) for p in pods])
             counters = None
             if _artifact_of(deployment) == watched:
                 running = [
                     k for p, k in zip(pods, known, strict=True) if is_running(p, server.container) and not k.deleting
                 ]
-                counters = self._counters(running, server.port, api_key)
+                counters = self._counters(running, server.port, self._key_of(namespace, server))
             facts.append(merged_facts(deployment, server, pods, known, counters))
         return tuple(facts)
 
@@ -222,9 +220,7 @@ class Observer:
         if base is None or not _may_scale_base(release):
             return ()
         pods = self._caches.pods.list(namespace, base["spec"]["selector"].get("matchLabels") or {})
-        labels = [(x.get("metadata") or {}).get("labels") or {} for x in (base["spec"]["template"], *pods)]
-        services = self._caches.services.list(namespace)
-        return tuple(selecting([(s["metadata"]["name"], s["spec"].get("selector") or {}) for s in services], labels))
+        return tuple(services_of_base(base, pods, self._caches.services.list(namespace)))
 
     def _rivals(self, release: AdapterRelease) -> tuple[str, ...]:
         """Older releases with the same base and model name: two cannot have one name in one server."""

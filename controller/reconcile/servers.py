@@ -21,8 +21,9 @@ class Servers:
     """Those of one template, asked about one model name."""
 
     def __init__(
-        self, engines: Engines, server: BaseFacts, namespace: str, model_name: str, api_key: str | None
+        self, engines: Engines, server: BaseFacts, namespace: str, model_name: str, api_key: str | None = None
     ) -> None:
+        """The key is vLLM's, for its adapters; the plugin has a token of its own."""
         self._engines = engines
         self._server = server
         self._model_name = model_name
@@ -31,26 +32,18 @@ class Servers:
 
     def with_adapters(self, pods: Sequence[PodFacts]) -> tuple[PodFacts, ...]:
         """Both, or neither: a plugin that is not heard must not look like a server that has none."""
-        return self._all([partial(self._adapters_and_plugin if p.usable else self._plugin, p) for p in pods], pods)
+        return self._heard([partial(self._adapters_and_plugin if p.usable else self._plugin, p) for p in pods], pods)
 
     def with_clients(self, pods: Sequence[PodFacts]) -> tuple[PodFacts, ...]:
-        return self._all([partial(self._plugin_or_problem, p) for p in pods], pods)
+        return self._heard([partial(self._plugin, p) for p in pods], pods)
 
-    def _all(self, questions: Sequence[_Ask], pods: Sequence[PodFacts]) -> tuple[PodFacts, ...]:
-        return tuple(told or known for told, known in zip(self._engines.of_all(questions), pods, strict=True))
+    def _heard(self, questions: Sequence[_Ask], pods: Sequence[PodFacts]) -> tuple[PodFacts, ...]:
+        asked = [partial(_or_why_not, *each) for each in zip(questions, pods, strict=True)]
+        return tuple(told or known for told, known in zip(self._engines.of_all(asked), pods, strict=True))
 
     def _adapters_and_plugin(self, pod: PodFacts) -> PodFacts:
-        try:
-            engine = self._engines.at(pod.ip, self._server.port, self._api_key, self._tokens)
-            return replace(self._asked(pod), adapters=_adapters(engine))
-        except AdapterReleaseError as error:
-            return replace(pod, ask_problem=error.message)
-
-    def _plugin_or_problem(self, pod: PodFacts) -> PodFacts:
-        try:
-            return self._plugin(pod)
-        except AdapterReleaseError as error:
-            return replace(pod, ask_problem=error.message)
+        engine = self._engines.at(pod.ip, self._server.port, self._api_key, self._tokens)
+        return replace(self._asked(pod), adapters=_adapters(engine))
 
     def _plugin(self, pod: PodFacts) -> PodFacts:
         """Also of a pod that ends: its clients have to be told."""
@@ -61,6 +54,13 @@ class Servers:
             return pod
         state = self._engines.plugin_at(pod.ip, self._server.port, self._tokens).state()
         return replace(pod, plugin=plugin_facts(state, self._model_name)) if state is not None else pod
+
+
+def _or_why_not(ask: _Ask, pod: PodFacts) -> PodFacts:
+    try:
+        return ask()
+    except AdapterReleaseError as error:
+        return replace(pod, ask_problem=error.message)
 
 
 def _adapters(engine: Engine) -> dict[str, str]:

@@ -22,12 +22,11 @@ from controller.api.status import (
     Step,
 )
 from controller.api.v1alpha1 import AdapterRelease
+from controller.domain.actions import ScaleBase, ScaleMerged
 from controller.domain.capacity import (
     BaseScale,
     BaseState,
     BaseUse,
-    ScaleBase,
-    ScaleMerged,
     base_replicas_at_the_end,
     base_replicas_wanted,
     first_replicas,

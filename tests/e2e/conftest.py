@@ -39,11 +39,7 @@ def bot(cluster: Cluster) -> Release:
 @pytest.fixture
 def experimental(bot: Release) -> Release:
     """The adapter v1 serves on two base pods."""
-    bot.set_spec(spec_of())
-    bot.cluster.scale_base(2)
-    bot.cluster.until_base_has(2)
-    bot.until("Ready", "True", "Serving")
-    bot.until("AdapterLoaded", "True", "Loaded")
+    bot.serve_v1_on(2)
     return bot
 
 

@@ -67,6 +67,14 @@ class Release:
         except Conflict:  # the controller has just written its status
             self.set_spec(spec)
 
+    def serve_v1_on(self, pods: int) -> None:
+        """The adapter v1, at stage Experimental, on a base with so many pods."""
+        self.set_spec(spec_of())
+        self.cluster.scale_base(pods)
+        self.cluster.until_base_has(pods)
+        self.until("Ready", "True", "Serving")
+        self.until("AdapterLoaded", "True", "Loaded")
+
     def patch(self, patch: Json) -> None:
         self.cluster.kubectl("-n", NAMESPACE, "patch", "ar", self.name, "--type=merge", "-p", json.dumps(patch))
 

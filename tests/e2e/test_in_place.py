@@ -36,11 +36,7 @@ def two_afterwards(cluster: Cluster) -> Iterator[None]:
 @pytest.fixture
 def single(bot: Release, two_afterwards: None) -> Release:
     """The adapter v1 serves on one base pod."""
-    bot.set_spec(spec_of())
-    bot.cluster.scale_base(1)
-    bot.cluster.until_base_has(1)
-    bot.until("Ready", "True", "Serving")
-    bot.until("AdapterLoaded", "True", "Loaded")
+    bot.serve_v1_on(1)
     return bot
 
 

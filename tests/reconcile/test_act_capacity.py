@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from controller.api.status import Serving
-from controller.domain.actions import EnsureMerged
-from controller.domain.capacity import ScaleBase, ScaleMerged
+from controller.domain.actions import EnsureMerged, ScaleBase, ScaleMerged
 from controller.errors import Conflict, LeadershipLost
 from controller.reconcile.act_capacity import BaseNeeded, CapacityActions, StaleDeployment
 from controller.reconcile.caches import RELEASES
