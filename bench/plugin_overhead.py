@@ -1,42 +1,41 @@
-"""What the engine plugin costs: throughput and time to first token with it and without it, in turns, on one vLLM.
+"""What the engine plugin costs: throughput and time to first token with it and without it, at once, on one vLLM.
 
-    .venv/bin/python -m bench.plugin_overhead [--rounds 12] [--requests 96] [--concurrency 1 8 32] [--guidellm PROGRAM]
+    .venv/bin/python -m bench.plugin_overhead [--rounds 40] [--requests 16] [--concurrency 1 8 32] [--guidellm PROGRAM]
 
-One server, one engine, three ports: bare, bare once more, and with the plugin (bench/overhead/ports.py). A round asks
-each in a block of its own, in an order that changes from round to round. Through the plugin clients say the alias,
-past it the engine's own name of the same adapter. Prints a table with 95 % intervals; `bare over itself` is the noise.
-Asks with the openai client, or with guidellm where a program of that name is given. Asserts nothing.
+One server, one engine, three ports: bare, bare once more, and with the plugin (bench/overhead/ports.py). A round is a
+batch of requests that go to the three in a shuffled order. Through the plugin clients say the alias, past it the
+engine's own name of the same adapter. Then each port is asked alone, in turns, and the server's processor time is
+read. Prints a table with 95 % intervals; `bare over itself` is the noise. Asks with the openai client, or with guidellm
+where a program of that name is given: it asks one port after another. Asserts nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import httpx
 
-from bench.overhead.guidellm import guidellm_block
-from bench.overhead.statistics import Block, Round, cost, table
+from bench.overhead.ask import Ask, Batch, Port, asking_by_openai
+from bench.overhead.guidellm import asking_by_guidellm
+from bench.overhead.processor import Processes
+from bench.overhead.statistics import Round, Work, cost, table
 from tests.e2e.sandbox import fill
 from tests.e2e.vllm_server import ml_env, served
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PLUGIN = CHECKOUT / "controller" / "engine" / "plugin"
 ALIAS, TARGET, TOKEN = "support-bot", "support-bot@bench", "bench"
+PORTS_VARIABLE = "OVERHEAD_PORTS"
 _LORA = ("--enable-lora", "--max-loras=4", "--max-cpu-loras=8", "--max-lora-rank=8", "--block-size=32")
-
-Ask = Callable[[str, str, int, int], Block]
-"""(url, model, concurrency, requests)"""
 
 
 def main() -> None:
@@ -45,53 +44,74 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="overhead-") as directory:
         store = Path(directory) / "store"
         fill(store)
-        with (
-            three_ports(environment, Path(directory), store, options.plugin) as urls,
-            asking(environment, store, options) as ask,
-        ):
-            rounds = {c: measured(ask, urls, c, options) for c in options.concurrency}
-    print(table({concurrency: cost(found) for concurrency, found in rounds.items()}))
+        if options.guidellm:
+            asking = nullcontext(asking_by_guidellm(options.guidellm, store / "models" / "base"))
+        else:
+            asking = asking_by_openai(environment, without=frozenset({PORTS_VARIABLE}))
+        with three_ports(environment, Path(directory), store, options.plugin) as ports, asking as ask:
+            server = Processes(PORTS_VARIABLE, os.environ[PORTS_VARIABLE])
+            costs = {}
+            for concurrency in options.concurrency:
+                rounds = measured(ask, ports, concurrency, options)
+                costs[concurrency] = cost(rounds, worked(ask, ports, concurrency, options, server))
+                print(table(costs), file=sys.stderr, flush=True)
+    print(table(costs))
     print(f"\nload of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--requests", type=int, default=96, help="of a block; with less than 8 at a time, a quarter")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--work-rounds", type=int, default=8, help="in which processor time is read; 0: none")
+    parser.add_argument("--requests", type=int, default=16, help="to each port in a round; at least as many at a time")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--plugin", type=Path, default=PLUGIN, help="directory of its files")
     parser.add_argument("--guidellm", metavar="PROGRAM", help="ask with this instead of the openai client")
     return parser.parse_args()
 
 
-def measured(ask: Ask, urls: dict[str, str], concurrency: int, options: argparse.Namespace) -> list[Round]:
-    requests = options.requests if concurrency >= 8 else max(options.requests // 4, 8)
-    order, found = list(urls), []
-    for name in order:  # what is slow only once is slow now
-        ask(urls[name], _model(name), concurrency, max(concurrency, 4))
+def measured(ask: Ask, ports: Mapping[str, Port], concurrency: int, options: argparse.Namespace) -> list[Round]:
+    requests = max(options.requests, concurrency)
+    ask(Batch(ports, concurrency, max(concurrency, 4), -1))  # what is slow only once is slow now
+    found = []
     for number in range(options.rounds):
-        random.Random(number).shuffle(order)
-        blocks = {name: ask(urls[name], _model(name), concurrency, requests) for name in order}
-        found.append(Round(**blocks))
-        said = ", ".join(f"{name} {block.throughput:.0f}" for name, block in sorted(blocks.items()))
-        print(f"{concurrency} at a time, round {number + 1}, tokens/s: {said}", file=sys.stderr, flush=True)
+        found.append(Round(**ask(Batch(ports, concurrency, requests, number))))
+        so_far = cost(found).throughput
+        print(
+            f"{concurrency} at a time, round {number + 1} of {options.rounds}: throughput, plugin over bare, "
+            f"{so_far.value:.4f} ({so_far.low:.4f} to {so_far.high:.4f})",
+            file=sys.stderr,
+            flush=True,
+        )
     return found
 
 
-def _model(name: str) -> str:
-    return ALIAS if name == "plugin" else TARGET
+def worked(
+    ask: Ask, ports: Mapping[str, Port], concurrency: int, options: argparse.Namespace, server: Processes
+) -> list[Work]:
+    """Seconds of the server's processor time for a token, port by port."""
+    requests, order, found = 3 * max(options.requests, concurrency), list(ports), []
+    for number in range(options.work_rounds):
+        random.Random(number).shuffle(order)
+        seconds = {}
+        for name in order:
+            before = server.seconds()
+            (block,) = ask(Batch({name: ports[name]}, concurrency, requests, number)).values()
+            seconds[name] = (server.seconds() - before) / block.tokens
+        found.append(Work(**seconds))
+    return found
 
 
 @contextmanager
-def three_ports(environment: Path, directory: Path, store: Path, plugin: Path) -> Iterator[dict[str, str]]:
-    """URLs of `bare`, `again` and `plugin`, when all know the adapter."""
+def three_ports(environment: Path, directory: Path, store: Path, plugin: Path) -> Iterator[dict[str, Port]]:
+    """`bare`, `again` and `plugin`, when all know the adapter."""
     package = directory / "mount" / "adapterrelease_engine"
     shutil.copytree(plugin, package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "token").write_text(TOKEN)
     ports = [_free_port() for _ in range(3)]
     os.environ |= {
         "OVERHEAD_MOUNT": str(package.parent),
-        "OVERHEAD_PORTS": " ".join(map(str, ports)),
+        PORTS_VARIABLE: " ".join(map(str, ports)),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
     }
     os.chdir(CHECKOUT)  # where vLLM finds bench.overhead.ports
@@ -99,7 +119,7 @@ def three_ports(environment: Path, directory: Path, store: Path, plugin: Path) -
     with served(environment, store / "models" / "base", directory / "vllm.log", *flags):
         urls = dict(zip(("bare", "again", "plugin"), (f"http://127.0.0.1:{p}" for p in ports), strict=True))
         _declare(urls, str(store / "incoming" / "support-bot" / "v1"))
-        yield urls
+        yield {name: Port(url, ALIAS if name == "plugin" else TARGET) for name, url in urls.items()}
 
 
 def _free_port() -> int:
@@ -114,29 +134,6 @@ def _declare(urls: dict[str, str], path: str) -> None:
         adapter = {"lora_name": TARGET, "lora_path": path}
         http.post(f"{urls['bare']}/v1/load_lora_adapter", json=adapter).raise_for_status()
         http.put(f"{urls['plugin']}/adapterrelease/v1/models/{ALIAS}", json=told).raise_for_status()
-
-
-@contextmanager
-def asking(environment: Path, store: Path, options: argparse.Namespace) -> Iterator[Ask]:
-    if options.guidellm:
-        yield guidellm_block(options.guidellm, store / "models" / "base")
-        return
-    command = [environment / "bin" / "python", CHECKOUT / "bench" / "overhead" / "asker.py"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as asker:
-        assert asker.stdin is not None and asker.stdout is not None
-        into, out = asker.stdin, asker.stdout
-
-        def ask(url: str, model: str, concurrency: int, requests: int) -> Block:
-            told = {"url": url, "model": model, "concurrency": concurrency, "requests": requests}
-            into.write(json.dumps(told) + "\n")
-            into.flush()
-            said = json.loads(out.readline() or "null")
-            if said is None:
-                raise RuntimeError(f"the client ended in a block of {told}; what it said is above")
-            return Block(said["seconds"], said["tokens"], tuple(said["first"]))
-
-        yield ask
-        into.close()
 
 
 if __name__ == "__main__":

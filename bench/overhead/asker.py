@@ -1,15 +1,19 @@
-"""Runs with the Python of vLLM's environment: asks in blocks, as it is told on its input, with the openai client.
+"""Runs with the Python of vLLM's environment: asks in batches, as it is told on its input, with the openai client.
 
-A line in, {"url", "model", "concurrency", "requests"}, is a block; a line out says {"seconds", "tokens", "first"}:
-how long it took, the tokens that came, and each request's seconds to its first token. A failure ends it.
+A line in, {"ports": {NAME: {"url", "model"}}, "concurrency", "requests", "seed"}, is a batch: `requests` to each port,
+in an order drawn from the seed, by `concurrency` workers. A line out says of each port {"seconds", "tokens", "first"}:
+how long workers were busy with it, the tokens that came, and each request's seconds to its first token. A failure
+ends it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import openai
@@ -18,36 +22,49 @@ PROMPT = "Hello, the invoice for the router shows the wrong amount. We can not w
 TOKENS = 32
 
 
-async def block(told: dict[str, Any]) -> dict[str, Any]:
-    """A closed loop of `concurrency` workers over their own kept connections."""
-    first: list[float] = []
-    tokens = 0
-    numbers = iter(range(told["requests"]))
-    async with openai.AsyncOpenAI(base_url=f"{told['url']}/v1", api_key="none", max_retries=0, timeout=120) as client:
+async def batch(told: dict[str, Any]) -> dict[str, Any]:
+    """A closed loop over kept connections."""
+    ports = told["ports"]
+    order = [(name, number) for name in ports for number in range(told["requests"])]
+    random.Random(told["seed"]).shuffle(order)
+    found: dict[str, Any] = {name: {"seconds": 0.0, "tokens": 0, "first": []} for name in ports}
+    deck = iter(order)
+    async with AsyncExitStack() as stack:
+        clients = {
+            name: await stack.enter_async_context(
+                openai.AsyncOpenAI(base_url=f"{port['url']}/v1", api_key="none", max_retries=0, timeout=120)
+            )
+            for name, port in ports.items()
+        }
 
         async def work() -> None:
-            nonlocal tokens
-            for number in numbers:
-                began, waits = time.perf_counter(), True
-                stream = await client.chat.completions.create(
-                    model=told["model"],
-                    messages=[{"role": "user", "content": f"{number}. {PROMPT}"}],
-                    max_tokens=TOKENS,
-                    temperature=0,
-                    stream=True,
-                    extra_body={"ignore_eos": True},
-                )
-                async for event in stream:
-                    if waits and event.choices and event.choices[0].delta.content:
-                        first.append(time.perf_counter() - began)
-                        waits = False
-                tokens += TOKENS
+            for name, number in deck:
+                began = time.perf_counter()
+                first = await first_token(clients[name], ports[name]["model"], number)
+                found[name]["seconds"] += time.perf_counter() - began
+                found[name]["first"].append(first - began)
+                found[name]["tokens"] += TOKENS
 
-        began = time.perf_counter()
         await asyncio.gather(*(work() for _ in range(told["concurrency"])))
-        seconds = time.perf_counter() - began
-    return {"seconds": seconds, "tokens": tokens, "first": first}
+    return found
+
+
+async def first_token(client: openai.AsyncOpenAI, model: str, number: int) -> float:
+    """When the first token came, once the whole answer is there."""
+    first = 0.0
+    stream = await client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": f"{number}. {PROMPT}"}],
+        max_tokens=TOKENS,
+        temperature=0,
+        stream=True,
+        extra_body={"ignore_eos": True},
+    )
+    async for event in stream:
+        if not first and event.choices and event.choices[0].delta.content:
+            first = time.perf_counter()
+    return first
 
 
 for line in sys.stdin:
-    print(json.dumps(asyncio.run(block(json.loads(line)))), flush=True)
+    print(json.dumps(asyncio.run(batch(json.loads(line)))), flush=True)

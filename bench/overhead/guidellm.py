@@ -1,4 +1,4 @@
-"""Blocks asked by guidellm, a load generator that other people wrote: one run of the program is one block.
+"""Batches asked by guidellm, a load generator that other people wrote: a run of the program for each port, in turns.
 
 It is no dependency: of its 120 packages most are vLLM's as well, so it fits into an environment beside that one (see
 docs/no-request-lost.md). Its start takes ten times as long as a block, of which nothing is counted.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.overhead.ask import Ask, Batch
 from bench.overhead.statistics import Block
 
 TOKENS = 32
@@ -21,10 +22,10 @@ TOKENS = 32
 _SETTINGS = {"GUIDELLM__MAX_WORKER_PROCESSES": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
 
 
-def guidellm_block(program: str, tokenizer: Path) -> Callable[[str, str, int, int], Block]:
-    """(url, model, concurrency, requests) to a block."""
+def asking_by_guidellm(program: str, tokenizer: Path) -> Ask:
+    """It knows one server in a run; the ports' turns change from batch to batch."""
 
-    def ask(url: str, model: str, concurrency: int, requests: int) -> Block:
+    def block(url: str, model: str, concurrency: int, requests: int) -> Block:
         with tempfile.TemporaryDirectory() as directory:
             out = Path(directory) / "report.json"
             command = _command(program, tokenizer, url, model, concurrency, requests, out)
@@ -32,6 +33,11 @@ def guidellm_block(program: str, tokenizer: Path) -> Callable[[str, str, int, in
             if done.returncode or not out.exists():
                 raise RuntimeError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
             return block_in(json.loads(out.read_text()))
+
+    def ask(batch: Batch) -> dict[str, Block]:
+        order = list(batch.ports.items())
+        random.Random(batch.seed).shuffle(order)
+        return {name: block(port.url, port.model, batch.concurrency, batch.requests) for name, port in order}
 
     return ask
 

@@ -1,4 +1,4 @@
-"""What rounds of blocks say about the plugin's cost, with confidence intervals by bootstrap. Pure."""
+"""What rounds say about the plugin's cost, with confidence intervals by bootstrap. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ THROUGHPUT, FIRST_TOKEN, FIRST_TOKEN_RATIO = 0.98, 0.001, 1.02
 
 @dataclass(frozen=True)
 class Block:
-    """Some requests to one port, one after another by `concurrency` workers."""
+    """Some requests to one port."""
 
     seconds: float
+    """How long `concurrency` workers would have taken that do nothing else."""
     tokens: int
     first: tuple[float, ...]
     """Seconds to the first token, of each request."""
@@ -34,11 +35,20 @@ class Block:
 
 @dataclass(frozen=True)
 class Round:
-    """A block each, back to back, so that what else the machine does hits all alike."""
+    """A block each, of the same moments, so that what else the machine does hits all alike."""
 
     bare: Block
     again: Block
     plugin: Block
+
+
+@dataclass(frozen=True)
+class Work:
+    """Seconds of processor time that the server took for a token, asked at one port at a time."""
+
+    bare: float
+    again: float
+    plugin: float
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Cost:
-    """`again_*`: the bare port against itself, the noise."""
+    """`again_*`: the bare port against itself, the noise.
+
+    Requests of the three ports run at the same time, and what one costs the server the others wait for as well. So
+    `work`, the ratio of processor time, is held against the limit of throughput, too: a server whose cores are all
+    busy loses as much as that.
+    """
 
     rounds: int
     throughput: Estimate
@@ -61,6 +76,8 @@ class Cost:
     first_token: float
     later: Estimate
     again_later: Estimate
+    work: Estimate | None = None
+    again_work: Estimate | None = None
 
     @property
     def verdict(self) -> str:
@@ -71,15 +88,16 @@ class Cost:
         noise = max(1 - self.again_throughput.low, self.again_throughput.high - 1)
         if noise > 1 - THROUGHPUT or max(-self.again_later.low, self.again_later.high) > allowed:
             return "open: the noise is larger than the limit"
-        if self.throughput.low >= THROUGHPUT and self.later.high <= allowed:
+        work = self.work or Estimate(1, 1, 1)
+        if self.throughput.low >= THROUGHPUT and work.high <= 1 / THROUGHPUT and self.later.high <= allowed:
             return "met"
-        if self.throughput.high < THROUGHPUT or self.later.low > allowed:
+        if self.throughput.high < THROUGHPUT or work.low > 1 / THROUGHPUT or self.later.low > allowed:
             return "not met"
         return "open: the interval is too wide"
 
 
-def cost(rounds: Sequence[Round]) -> Cost:
-    """Paired by round: ratios of throughput, differences of the mean time to first token."""
+def cost(rounds: Sequence[Round], works: Sequence[Work] = ()) -> Cost:
+    """Paired by round: ratios of throughput and of processor time, differences of the mean time to first token."""
     return Cost(
         rounds=len(rounds),
         throughput=estimate([math.log(r.plugin.throughput / r.bare.throughput) for r in rounds], math.exp),
@@ -87,6 +105,8 @@ def cost(rounds: Sequence[Round]) -> Cost:
         first_token=statistics.fmean(r.bare.first_token for r in rounds),
         later=estimate([r.plugin.first_token - r.bare.first_token for r in rounds]),
         again_later=estimate([r.again.first_token - r.bare.first_token for r in rounds]),
+        work=estimate([math.log(w.plugin / w.bare) for w in works], math.exp) if works else None,
+        again_work=estimate([math.log(w.again / w.bare) for w in works], math.exp) if works else None,
     )
 
 
@@ -108,6 +128,8 @@ def table(costs: dict[int, Cost]) -> str:
         "time to first token, bare",
         "later with the plugin",
         "(bare over itself)",
+        "processor time, plugin over bare",
+        "(bare over itself)",
         "",
     )
     lines = [heads, ("---",) * len(heads)]
@@ -124,6 +146,8 @@ def _cells(concurrency: int, found: Cost) -> tuple[str, ...]:
         f"{found.first_token * 1000:.2f} ms",
         _interval(found.later.scaled(1000), 3) + " ms",
         _interval(found.again_later.scaled(1000), 3) + " ms",
+        _interval(found.work, 4) if found.work else "",
+        _interval(found.again_work, 4) if found.again_work else "",
         found.verdict,
     )
 

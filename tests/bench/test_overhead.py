@@ -1,14 +1,18 @@
-"""What rounds of blocks say about the plugin's cost."""
+"""What rounds say about the plugin's cost."""
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from bench.overhead.guidellm import block_in
-from bench.overhead.statistics import Block, Cost, Estimate, Round, cost, estimate, table
+from bench.overhead.processor import Processes
+from bench.overhead.statistics import Block, Cost, Estimate, Round, Work, cost, estimate, table
 
 
 def rounds(slower: float = 1.0, later: float = 0.0, noise: float = 0.002, first: float = 0.02) -> list[Round]:
@@ -76,6 +80,27 @@ def test_nothing_is_decided_where_the_noise_is_larger_than_the_limit(
     good, none = Estimate(1, 1, 1), Estimate(0, 0, 0)
     assert Cost(9, good, good, 0.02, none, none).verdict == "met"
     assert "noise" in Cost(9, good, Estimate(1, *again), 0.02, none, Estimate(0, *later)).verdict
+
+
+@pytest.mark.parametrize(("more", "verdict"), [(1.0, "met"), (1.015, "met"), (1.03, "not met")])
+def test_processor_time_counts_as_throughput(more: float, verdict: str) -> None:
+    """Requests past the plugin wait for the processor, too, that those through it take: only this shows it."""
+    works = [Work(pace, pace, pace * more) for pace in (0.01, 0.02, 0.01)]
+    assert cost(rounds(noise=0.0005), works).verdict == verdict
+
+
+def test_processor_time_is_that_of_all_processes_with_the_variable() -> None:
+    burn = "import os, time\nwhile time.process_time() < 0.2: pass\nos.write(1, b'.'); os.read(0, 1)"
+    with subprocess.Popen(
+        [sys.executable, "-c", burn],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"OF_THIS_TEST": "a b"},
+    ) as process:
+        assert process.stdout is not None and process.stdout.read(1) == b"."
+        assert 0.15 < Processes("OF_THIS_TEST", "a b").seconds() < 30
+        assert Processes("OF_THIS_TEST", "a").seconds() == 0
+        process.kill()
 
 
 def test_nothing_is_decided_by_few_rounds() -> None:
