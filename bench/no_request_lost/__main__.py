@@ -45,7 +45,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=list(CLIENTS))
     parser.add_argument("--requests", type=int, default=2000, help="of each client in each row")
     parser.add_argument("--faster", type=float, default=1.0, help="times the rates of all clients")
-    parser.add_argument("--stream-tokens", type=int, default=100)
+    parser.add_argument("--stream-tokens", type=int, default=60)
     parser.add_argument("--raw", type=Path, default=Path("build/no-request-lost"), help="where the evidence goes")
     parser.add_argument("--judge-again", type=Path, metavar="DIRECTORY")
     parser.add_argument("--out", type=Path, default=OUT, help="'-' writes no table")

@@ -36,7 +36,7 @@ CLIENTS = {
         Client("openai-retries", 4, 5),
         Client("keepalive", 4, 5),
         Client("new", 4, 5),
-        Client("stream", 6, 3),
+        Client("stream", 12, 5),
     )
 }
 

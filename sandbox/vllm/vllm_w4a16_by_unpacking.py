@@ -34,6 +34,8 @@ def register() -> None:
         size = values.shape[1] // scales.shape[1]
         grouped = values.view(values.shape[0], -1, size) - zeros.unsqueeze(-1)
         dense = (grouped * scales.unsqueeze(-1).float()).view(values.shape).to(config.act_type)
+        if config.act_type == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            dense = dense.float()  # the same numbers; see vllm_bf16_in_float32
         layer.register_buffer("unpacked_weight", dense, persistent=False)
         weight.data = torch.empty(0, dtype=weight.dtype)
 
@@ -42,6 +44,8 @@ def register() -> None:
     ) -> torch.Tensor:
         if hasattr(torch.ops._C, "cpu_gemm_wna16"):
             return with_kernel[1](kernel, layer, x, bias)
-        return torch.nn.functional.linear(x, layer.unpacked_weight, bias)
+        weight = layer.unpacked_weight
+        out = torch.nn.functional.linear(x.to(weight.dtype), weight, None if bias is None else bias.to(weight.dtype))
+        return out.to(x.dtype)
 
     Kernel.process_weights_after_loading, Kernel.apply_weights = process_weights_after_loading, apply_weights
