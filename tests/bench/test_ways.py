@@ -7,11 +7,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bench.no_request_lost.clients.ways import KeepAlive, New, Stream
+from bench.no_request_lost.clients.ways import KeepAlive, New, Stream, _connection_of
 
 QUESTION = {"id": "q", "messages": [{"role": "user", "content": "?"}], "tokens": 24}
 CUT = object()
@@ -229,3 +230,12 @@ def test_an_error_in_a_stream_is_a_failure_and_the_connection_goes_on(server: Se
     first = stream.ask(QUESTION)
     assert first["cause"].startswith("error in the stream") and not first.get("truncated")
     assert stream.ask(QUESTION)["text"] == "two"
+
+
+def test_an_answer_that_closed_its_connection_still_counts() -> None:
+    class Closed:
+        def get_extra_info(self, _: str) -> None:
+            raise OSError(9, "Bad file descriptor")
+
+    answer = SimpleNamespace(http_response=SimpleNamespace(extensions={"network_stream": Closed()}))
+    assert _connection_of(answer) == ""

@@ -6,6 +6,7 @@ Ends with a line `{"ended": N}`, and stays, so that what it wrote can be fetched
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -63,7 +64,14 @@ def work(number: int, asker, questions: list, pace: Pace, book: Book) -> None:
             time.sleep(RESEND_PAUSE)
 
 
+def die(told: threading.ExceptHookArgs) -> None:
+    """A client that asks no more must not look like one that waits; its last words are what the log ends with."""
+    print(f"{told.exc_type.__name__}: {told.exc_value}", flush=True)
+    os._exit(1)
+
+
 def main() -> None:
+    threading.excepthook = die
     name, url, model, workers, rate = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
     questions = json.loads(Path(__file__).with_name("questions.json").read_text())
     questions = questions["long" if name == "stream" else "short"]

@@ -228,10 +228,12 @@ class Pool:
 
 
 def _connection_of(raw) -> str:
-    """The local port. httpx2 keeps the socket's stream with the answer."""
+    """The local port. httpx2 keeps the socket's stream with the answer; after `Connection: close` it is closed."""
     stream = raw.http_response.extensions.get("network_stream")
-    address = stream.get_extra_info("client_addr") if stream is not None else None
-    return str(address[1]) if address else ""
+    with suppress(OSError):
+        address = stream.get_extra_info("client_addr") if stream is not None else None
+        return str(address[1]) if address else ""
+    return ""
 
 
 def way(name: str, url: str, model: str, workers: int) -> list:
