@@ -12,7 +12,6 @@ import json
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from .alias import Asked, asked_model, with_model
 from .answers import Answer, Held, Step
@@ -168,7 +167,7 @@ class Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._streams = media_type(message.get("headers", ())) == b"text/event-stream"
-            extra = self._headers()
+            extra = self._headers(message.get("headers", ()))
         elif message["type"] == "http.response.body":
             if not self._first and self._streams and message.get("body", b":")[:1] not in b":":
                 self._first = self._plugin.clock()
@@ -178,8 +177,12 @@ class Exchange:
             return (message,), ()
         return self._answer.step(self._held, message, extra)
 
-    def _headers(self) -> Sequence[Header]:
-        """For a declared model's answer."""
+    def _headers(self, headers: Sequence[Header]) -> Sequence[Header]:
+        """For a declared model's answer.
+
+        A stream says from its start that its connection ends with it: the name may depart while it runs, and a
+        connection that closes unannounced loses the request that a client has just sent on it.
+        """
         declared = self._declared
         if declared is None:
             return ()
@@ -188,7 +191,8 @@ class Exchange:
             (b"x-adapterrelease-backend", declared.backend.encode()),
         ]
         model = self._plugin.state.models.get(declared.name)
-        if model is not None and not model.routed:
+        streams = header(headers, b"content-length") is None
+        if streams or (model is not None and not model.routed):
             said.append((b"connection", b"close"))
         return said
 
@@ -196,15 +200,6 @@ class Exchange:
         self._plugin.failures.report("answer", error)
         if self._answer is not None:
             self._answer.give_up()
-
-    def close_after(self) -> None:
-        """uvicorn closes the connection when this answer is out. Another server's may stay open."""
-        try:
-            cycle: Any = getattr(self._receive, "__self__", None)
-            if hasattr(cycle, "keep_alive"):
-                cycle.keep_alive = False
-        except Exception as error:
-            self._plugin.failures.report("close", error)
 
     def end(self) -> None:
         """Whatever happened. Said twice where it failed: nothing may count as running for ever."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 
 class InvalidError(ValueError):
@@ -52,20 +52,13 @@ class Missing:
     why: str
 
 
-class Running(Protocol):
-    """A request that is not answered yet."""
-
-    def close_after(self) -> None:
-        """Its connection is not to be used again."""
-
-
 @dataclass
 class State:
     clock: Callable[[], float]
     models: Mapping[str, Model] = field(default_factory=dict)
     missing: Mapping[str, Missing] = field(default_factory=dict)
-    by_engine: dict[str, set[Running]] = field(default_factory=dict)  # what runs, by the engine's name
-    by_client: dict[str, set[Running]] = field(default_factory=dict)  # and by the client's, declared ones
+    by_engine: dict[str, set[object]] = field(default_factory=dict)  # what runs, by the engine's name
+    by_client: dict[str, set[object]] = field(default_factory=dict)  # and by the client's, declared ones
 
     def declare(self, declared: Declaration) -> Model:
         """From the next request on. What is running stays with what it began with; `routed` stays as it was."""
@@ -88,17 +81,14 @@ class State:
         if routed != model.routed:
             model = replace(model, departed_at=None if routed else self.clock())
             self.models = {**self.models, name: model}
-        if not routed:
-            for request in tuple(self.by_client.get(name, ())):
-                request.close_after()
         return model
 
-    def began(self, request: Running, engine_name: str, name: str | None) -> None:
+    def began(self, request: object, engine_name: str, name: str | None) -> None:
         self.by_engine.setdefault(engine_name, set()).add(request)
         if name is not None:
             self.by_client.setdefault(name, set()).add(request)
 
-    def ended(self, request: Running, engine_name: str, name: str | None) -> None:
+    def ended(self, request: object, engine_name: str, name: str | None) -> None:
         """May be said twice."""
         _discard(self.by_engine, engine_name, request)
         if name is not None:
@@ -123,7 +113,7 @@ class State:
         }
 
 
-def _discard(running: dict[str, set[Running]], name: str, request: Running) -> None:
+def _discard(running: dict[str, set[object]], name: str, request: object) -> None:
     requests = running.get(name)
     if requests is not None:
         requests.discard(request)

@@ -41,12 +41,14 @@ async def test_answers_for_a_name_that_has_departed_close_their_connection(world
     assert (await world.complete()).header(b"connection") is None
 
 
-async def test_a_running_answers_connection_is_closed_after_it(world: World) -> None:
+async def test_a_stream_says_from_its_start_that_its_connection_ends_with_it(world: World) -> None:
+    """Its name may depart while it runs, and its pod may end: then it is too late to say so."""
     await world.declare()
     ours, others = await begun(world), await begun(world, "tiny")
+    assert ours[0].answer.header(b"connection") == b"close"
+    assert others[0].answer.header(b"connection") is None  # not declared: as vLLM answers
     late = await begun(world, stream=False)
     await world.admin("PUT", "models/bot/routed", {"routed": False})
-    assert [cycle.keep_alive for cycle, _ in (ours, others, late)] == [False, True, False]
     world.vllm.gate.set()
     for _, task in (ours, others, late):
         await task
@@ -56,11 +58,11 @@ async def test_a_running_answers_connection_is_closed_after_it(world: World) -> 
 
 async def test_a_merged_model_departs_too(world: World) -> None:
     await world.declare("tiny", None, None)
-    running = await begun(world, "tiny")
+    running, task = await begun(world, "tiny")
+    assert running.answer.header(b"connection") == b"close"
     await world.admin("PUT", "models/tiny/routed", {"routed": False})
-    assert running[0].keep_alive is False
     world.vllm.gate.set()
-    await running[1]
+    await task
     assert (await world.complete("tiny")).header(b"connection") == b"close"
 
 
@@ -72,27 +74,6 @@ async def test_the_age_of_the_departure_is_told_and_a_new_version_does_not_end_i
     await world.declare()
     described = (await world.state())["models"]["bot"]
     assert (described["routed"], described["departedSeconds"]) == (False, 7.5)
-
-
-async def test_another_server_than_uvicorn_keeps_its_connections_and_the_request_goes_on(world: World) -> None:
-    await world.declare()
-    world.vllm.gate.clear()
-    cycle = world.cycle(b'{"model":"bot","stream":true}')
-
-    async def receive() -> object:
-        return await cycle.receive()
-
-    class Other:
-        send, messages = cycle.send, cycle.messages
-
-    other = Other()
-    other.receive = receive  # type: ignore[attr-defined]
-    task = asyncio.create_task(world.call(other, "POST", "/v1/completions"))  # type: ignore[arg-type]
-    await cycle.until(2)
-    assert (await world.admin("PUT", "models/bot/routed", {"routed": False})).status == 200
-    world.vllm.gate.set()
-    await task
-    assert cycle.keep_alive and cycle.answer.body.endswith(b"data: [DONE]\n\n")
 
 
 async def test_a_client_that_leaves_is_no_longer_in_flight(world: World) -> None:

@@ -27,10 +27,9 @@ AS_CONTROLLER: Headers = ((b"x-adapterrelease-token", TOKEN.encode()), *JSON)
 
 
 class Cycle:
-    """As uvicorn's RequestResponseCycle: `receive` is a method of what knows whether the connection stays."""
+    """One request on its connection, as uvicorn gives it to an application."""
 
     def __init__(self, parts: Iterable[bytes]) -> None:
-        self.keep_alive = True
         self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         parts = list(parts) or [b""]
         for number, part in enumerate(parts):
