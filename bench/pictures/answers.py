@@ -43,7 +43,7 @@ def answered(document: Json, asking: Asking, chosen: Mapping[str, str]) -> Json:
     for panel in panels_of(document):
         found = {target["refId"]: _answer(target, asking, values) for target in panel["targets"]}
         answers[str(panel["id"])] = found
-        if not any(found.values()) and "what" not in str(panel["targets"]):
+        if not any(found.values()):
             empty.append(panel["title"])
     marks = [{"mark": mark, "series": _range(mark["expr"], asking, values)} for mark in document["annotations"]["list"]]
     return {
@@ -102,4 +102,4 @@ def _range(expr: str, asking: Asking, values: Mapping[str, str]) -> list[Json]:
 
 
 def _filled(expr: str, values: Mapping[str, str]) -> str:
-    return re.sub(r"\$(\w+|\{\w+\})", lambda found: values[found[1].strip("{}")], expr)
+    return re.sub(r"\$([a-zA-Z_]\w*|\{\w+\})", lambda found: values[found[1].strip("{}")], expr)

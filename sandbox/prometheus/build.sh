@@ -1,6 +1,6 @@
 #!/bin/bash
 # Prometheus and promtool, built from the Go module proxy into the cache. Prints their directory. There already: nothing
-# to do. Nothing but tests and `make pictures` asks for it. Cold: 6 minutes of one core.
+# to do. Nothing but tests and `make pictures` asks for it. Cold: 10 minutes of one core.
 #
 # Of the ways to discover targets only files, HTTP and Kubernetes are built in; the pages of its web interface are not.
 # To take another version: put it in go.mod's `require`, copy Prometheus's own `require` lines as indirect ones and its
@@ -38,7 +38,7 @@ main() {
     local unfinished=$PROMETHEUS_DIR.unfinished
     rm -rf "$unfinished"
     mkdir -p "$unfinished"
-    with_progress "building Prometheus $PROMETHEUS (6 minutes of one core when cold)" "$CACHE/prometheus.log" build "$unfinished"
+    with_progress "building Prometheus $PROMETHEUS (10 minutes of one core when cold)" "$CACHE/prometheus.log" build "$unfinished"
     mv "$unfinished" "$PROMETHEUS_DIR"
   fi
   echo "$PROMETHEUS_DIR"

@@ -46,7 +46,7 @@ def values_for(board: str) -> Mapping[str, str]:
 
 def filled(expr: str, values: Mapping[str, str]) -> str:
     """Fails for a variable that nobody has set."""
-    return re.sub(r"\$(\w+|\{\w+\})", lambda found: values[found[1].strip("{}")], expr)
+    return re.sub(r"\$([a-zA-Z_]\w*|\{\w+\})", lambda found: values[found[1].strip("{}")], expr)
 
 
 def queries(values: Mapping[str, Mapping[str, str]] | None = None) -> Iterator[Asked]:

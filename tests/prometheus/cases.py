@@ -138,7 +138,7 @@ RELEASES = (
         _condition("Ready", "False", "NoReadyBackend"),
         BOT,
         "llm/bot: no pod of what serves is ready",
-        (_condition("Ready", "False", "Pending"), _condition("Ready", "False", "NoReadyBackend", "1 _x9")),
+        (_condition("Ready", "False", "Pending"), _condition("Ready", "False", "NoReadyBackend", "1 stale")),
     ),
     _of_condition(
         "AdapterReleaseBlocked",
@@ -149,7 +149,7 @@ RELEASES = (
         "llm/bot: cannot go on (LoraNotEnabled)",
         _condition("Ready", "False", "Pending"),
         _condition("Ready", "False", "ValidationFailed"),
-        _condition("Ready", "False", "LoraNotEnabled", "1x5 _x9"),
+        _condition("Ready", "False", "LoraNotEnabled", "1x5 stale"),
     ),
     Case(
         "AdapterReleaseServingErrors",
@@ -181,7 +181,7 @@ RELEASES = (
         {_WAITS % "Approval": "1x400"},
         {**BOT, "what": "Approval"},
         "llm/bot: has waited for people for 4 hours (Approval)",
-        ({_WAITS % "Approval": "1x200 _x200"}, {_STEP % "Shifting": "1x400"}),
+        ({_WAITS % "Approval": "1x200 stale"}, {_STEP % "Shifting": "1x400"}),
     ),
 )
 BASES = (
@@ -191,7 +191,7 @@ BASES = (
         {_LOADED: "0x60"},
         {**BOT, "pod": "tiny-0"},
         "llm/bot: pod tiny-0 does not hold the adapter",
-        ({_LOADED: "1x60"}, {_LOADED: "0x5 1x60"}, {_LOADED: "0x5 _x60"}),
+        ({_LOADED: "1x60"}, {_LOADED: "0x5 1x60"}, {_LOADED: "0x5 stale"}),
     ),
     _of_condition(
         "AdapterReleaseUpdatesNotGapFree",
@@ -247,11 +247,11 @@ BASES = (
     ),
     Case(
         "AdapterReleaseEngineTokenOld",
-        "130000m",
-        {'adapterrelease_engine_token_created_timestamp_seconds{namespace="llm"}': "0x140000"},
+        "2h",
+        {'adapterrelease_engine_token_created_timestamp_seconds{namespace="llm"}': f"{-90 * 86400}x200"},
         {"namespace": "llm"},
-        "llm: the engine's token is 90d 6h 40m 0s old",
-        ({'adapterrelease_engine_token_created_timestamp_seconds{namespace="llm"}': "0+60x140000"},),
+        "llm: the engine's token is 90d 2h 0m 0s old",
+        ({'adapterrelease_engine_token_created_timestamp_seconds{namespace="llm"}': f"{-89 * 86400}x200"},),
     ),
     Case(
         "AdapterReleasePluginErrors",
@@ -290,7 +290,7 @@ CONTROLLERS = (
         "AdapterReleaseControllerNotLeading",
         "7m",
         {'up{job="something"}': "1x60"},
-        {},
+        {"name": "adapterrelease"},
         "the adapter release controller has no leader, or more than one",
         (),
     ),

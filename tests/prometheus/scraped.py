@@ -142,6 +142,8 @@ def _of_bot(now: int) -> Iterator[Sample]:
         "Promoted": ("True", "Promoted") if PROMOTED <= now < FAILS else ("False", "Pending"),
     }
     yield from _conditions(BOT, said)
+    if now >= BACK:
+        yield Sample("adapterrelease_waiting_for_people", {**BOT, "what": "Decision"}, 1)
     for pod in ("tiny-llama-6d4-a", "tiny-llama-6d4-b"):
         lost = pod.endswith("b") and 600 <= now < 660
         yield Sample("adapterrelease_adapter_loaded", {**BOT, "pod": pod}, 0 if lost else 1)

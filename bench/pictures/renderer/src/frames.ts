@@ -68,7 +68,27 @@ function legend(format: string, metric: Record<string, string>): string {
   return format.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name) => metric[name] ?? '').trim();
 }
 
-function line(series: Series, target: any, given: Given): DataFrame {
+// What Grafana takes for a time series where the panel says nothing.
+const CUSTOM = {
+  drawStyle: 'line',
+  lineInterpolation: 'linear',
+  lineWidth: 1,
+  fillOpacity: 0,
+  gradientMode: 'none',
+  showPoints: 'auto',
+  pointSize: 5,
+  barAlignment: 0,
+  spanNulls: false,
+  axisPlacement: 'auto',
+  axisColorMode: 'text',
+  axisGridShow: true,
+  axisLabel: '',
+  scaleDistribution: { type: 'linear' },
+  stacking: { mode: 'none', group: 'A' },
+  hideFrom: { legend: false, tooltip: false, viz: false },
+};
+
+function line(series: Series, target: any, panel: any, given: Given): DataFrame {
   const points = new Map((series.values ?? [series.value!]).map(([at, text]) => [Math.round(at * 1000), number(text)]));
   const times: number[] = [];
   if (series.value) {
@@ -86,7 +106,7 @@ function line(series: Series, target: any, given: Given): DataFrame {
       type: FieldType.number,
       labels: series.metric,
       values: times.map((at) => points.get(at) ?? null),
-      config: { displayNameFromDS: name },
+      config: { displayNameFromDS: name, custom: { ...CUSTOM, ...panel.fieldConfig.defaults.custom } },
     },
   ];
   return { refId: target.refId, name, fields, length: times.length };
@@ -115,14 +135,15 @@ export async function framesOf(panel: any, given: Given): Promise<DataFrame[]> {
     if (isTable) {
       return all.length ? [rows(all, target, panel.targets.length > 1 ? `Value #${target.refId}` : 'Value')] : [];
     }
-    return all.map((series) => line(series, target, given));
+    return all.map((series) => line(series, target, panel, given));
   });
   if (panel.transformations?.length) {
     frames = await lastValueFrom(transformDataFrame(panel.transformations, frames));
   }
+  const color = { mode: panel.type === 'timeseries' ? 'palette-classic' : 'thresholds' };
   return applyFieldOverrides({
     data: frames,
-    fieldConfig: { defaults: panel.fieldConfig.defaults, overrides: panel.fieldConfig.overrides ?? [] },
+    fieldConfig: { defaults: { color, ...panel.fieldConfig.defaults }, overrides: panel.fieldConfig.overrides ?? [] },
     fieldConfigRegistry: registry as any,
     replaceVariables: (text: string) => text,
     theme,
