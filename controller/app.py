@@ -25,6 +25,7 @@ from controller.reconcile.act import Actor
 from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.act_pods import PodActions
+from controller.reconcile.board import Board
 from controller.reconcile.engines import Engines, Secrets
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.informers import Informers
@@ -40,6 +41,7 @@ from controller.runtime.client import KubeClient
 from controller.runtime.elector import Elector
 from controller.runtime.events import EventRecorder
 from controller.runtime.health import HealthServer
+from controller.runtime.metrics import registry_with
 from controller.runtime.resources import Key
 from controller.runtime.worker import Workers
 from controller.runtime.workqueue import WorkQueue
@@ -91,6 +93,8 @@ class Operator:
         )
         self._informers = Informers(client, settings.namespaces)
         self._recorder = EventRecorder(client, _COMPONENT)
+        self._secrets = Secrets(client)
+        self._board = Board(self._secrets.token_changed_at)
         self._queue: WorkQueue[Key] = WorkQueue(NAME, max_delay=settings.retry_max_delay)
         writing = client.fenced(self._elector.remaining)
         engine_objects = EngineObjects(writing)
@@ -98,7 +102,7 @@ class Operator:
         self._workers = Workers(NAME, self._queue, reconciler, settings.workers)
         self._bases: WorkQueue[Key] = WorkQueue(_BASES, max_delay=settings.retry_max_delay)
         self._base_workers = Workers(_BASES, self._bases, PluginBases(self._informers.caches, engine_objects))
-        self._health = HealthServer(settings.metrics_port)
+        self._health = HealthServer(settings.metrics_port, registry=registry_with(self._board))
         self._health.add_ready_check("informers", self._informers.problem)
         self._stopping = threading.Event()
 
@@ -143,6 +147,7 @@ class Operator:
         self._base_workers.stop(0.0)
         if not self._workers.stop(patience):
             log.warning("a reconciliation did not end in time; its next write will be refused")
+        self._board.close()
 
     def _reconciler(
         self,
@@ -154,7 +159,7 @@ class Operator:
     ) -> Reconciler:
         settings = self._settings
         timeouts = Timeouts(settings.engine_ask_timeout, settings.engine_load_timeout, settings.engine_probe_timeout)
-        engines = Engines(http, Secrets(client), executor, timeouts)
+        engines = Engines(http, self._secrets, executor, timeouts)
         failures = LoadFailures()
         fence = Fence(client, self._elector.still_leading)
         actor = Actor(
@@ -174,6 +179,7 @@ class Operator:
             act=self._around(actor),
             write_status=self._around(StatusWriter(writing)),
             recorder=self._recorder,
+            account=self._board,
             now=_now,
         )
 

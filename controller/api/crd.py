@@ -6,6 +6,7 @@ Must not know: how a cluster is reached; people and tests apply these files.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,13 @@ def generated_files(root: Path = ROOT) -> dict[Path, str]:
     }
 
 
-def main(check: bool = False, root: Path = ROOT) -> int:
-    """Writes the generated files; with `check` only says which are out of date, and returns 1 if any is."""
-    stale = [
-        (path, text) for path, text in generated_files(root).items() if not path.is_file() or path.read_text() != text
-    ]
+def main(check: bool = False, root: Path = ROOT, more: Mapping[str, str] | None = None) -> int:
+    """Writes the generated files; with `check` only says which are out of date, and returns 1 if any is.
+
+    `more`: what others generate, by its path in the project.
+    """
+    wanted = generated_files(root) | {root / name: text for name, text in (more or {}).items()}
+    stale = [(path, text) for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
     for path, text in stale:
         name = path.relative_to(root)
         if check:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from controller.api.job_failures import JOB_FAILURES
 from controller.api.reasons import Reason
+from controller.api.sentences import events_reference
 from controller.api.status import ConditionType
 
 CONDITIONS: Mapping[ConditionType, str] = {
@@ -260,6 +261,7 @@ def reasons_reference() -> str:
         lines += _table(section, reasons)
     lines += _table("Why a job failed", JOB_FAILURES)
     lines += ["A transient failure is retried by itself, with a limit; any other is final until the spec changes."]
+    lines += events_reference()
     return "\n".join(lines) + "\n"
 
 

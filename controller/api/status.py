@@ -142,6 +142,9 @@ class ArtifactStatus(Timed):
         default_factory=dict,
         description="What it was made from and with; artifact.json in the store has all of it.",
     )
+    build_seconds: dict[str, str] = Field(
+        default_factory=dict, description="Seconds that each stage of its build took, also where it was reused."
+    )
     verdict: str = Field(
         "",
         description="Pass, Fail or Inconclusive; empty: not validated yet.",

@@ -38,10 +38,11 @@ def operator() -> None:
 def crd(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; 1 if a file is out of date.")] = False,
 ) -> None:
-    """Generate the manifests and the API reference from the API's models."""
+    """Generate the manifests and the references in docs from the code."""
     from controller.api import crd as generator
+    from controller.cli.metrics_reference import metrics_reference
 
-    raise typer.Exit(generator.main(check=check))
+    raise typer.Exit(generator.main(check=check, more={"docs/metrics.md": metrics_reference()}))
 
 
 @app.command()

@@ -295,7 +295,7 @@ def _promoted(d: Draft) -> Report:
         return _says(False, Reason.ROLLED_BACK_BY_USER, "the spec asks for an earlier backend")
     if d.seen.release.spec.stage is Stage.EXPERIMENTAL:
         return _says(False, Reason.NOT_REQUESTED, "stage is Experimental: the adapter is served by the base's pods")
-    if (failure := _last_failure(d)) is not None and d.step is not Step.ROLLING_BACK:
+    if (failure := standing_rejection(d)) is not None and d.step is not Step.ROLLING_BACK:
         return _rejected(failure)
     if _current_artifact_serves(d) and d.step is not Step.ROLLING_BACK:
         if d.is_unobserved:
@@ -313,7 +313,7 @@ def _current_artifact_serves(d: Draft) -> bool:
     return artifact.inputs == build_inputs(d.seen.release, base, d.status.adapter.digest)
 
 
-def _last_failure(d: Draft) -> Rejected | None:
+def standing_rejection(d: Draft) -> Rejected | None:
     """What stands between the spec as it is and its promotion."""
     base, adapter, artifact = d.seen.base, d.status.adapter, d.status.artifact
     if base is None:
@@ -372,7 +372,7 @@ def _degraded(d: Draft) -> Report:
                 f"{d.rollout.reason}: going back, but {_name(target)} does not answer yet; the route stays where it is",
             )
         return _says(True, Reason.ROLLING_BACK, f"{d.rollout.reason}: going back{_gateway_problem(d)}")
-    failure = _last_failure(d)
+    failure = standing_rejection(d)
     if failure and d.served is not None and failure.id == d.served.id:
         return _says(
             True,
@@ -466,7 +466,7 @@ def _ready(d: Draft, reports: dict[ConditionType, Report]) -> Report:
         for report in (reports[ConditionType.ADAPTER_IMPORTED], loaded):
             if report.status == "False" and report.reason != Reason.MERGED_ONLY:
                 return report
-        if (failure := _last_failure(d)) is not None:
+        if (failure := standing_rejection(d)) is not None:
             return _rejected(failure)
         if late := _late_first_switch(d):
             return _says(False, late.reason, late.message)

@@ -311,7 +311,8 @@ def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> Artifact
     known, merge_only = d.status.artifact, d.status.adapter is not None and bool(d.status.adapter.merge_only)
     if known is not None and (known.id, known.digest) == (result.artifact_id, result.digest):
         made = {"inputs": inputs, "name": result.name, "path": result.path, "reused": result.reused}
-        return known.model_copy(update=made | {"merge_only": merge_only})  # with what was measured of these very files
+        made |= {"merge_only": merge_only, "build_seconds": _seconds_of(result)}
+        return known.model_copy(update=made)  # with what was measured of these very files
     return ArtifactStatus(
         id=result.artifact_id,
         inputs=inputs,
@@ -324,7 +325,12 @@ def _built(d: Draft, build: Build, inputs: str, result: BuildResult) -> Artifact
         reused=result.reused,
         quantized=build.quantization.method is not QuantizationMethod.NONE,
         provenance=dict(result.provenance),
+        build_seconds=_seconds_of(result),
     )
+
+
+def _seconds_of(result: BuildResult) -> dict[str, str]:
+    return {stage: f"{seconds:.1f}" for stage, seconds in result.seconds.items() if math.isfinite(seconds)}
 
 
 # -- start and validate

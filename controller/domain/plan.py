@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from controller.api.reasons import Reason
-from controller.api.status import AdapterReleaseStatus, Condition, Step
+from controller.api.status import AdapterReleaseStatus, Step
 from controller.api.v1alpha1 import FINALIZER
 from controller.domain.actions import (
     Action,
@@ -27,6 +26,7 @@ from controller.domain.conditions import blocker, conclude
 from controller.domain.departures import tell_routing
 from controller.domain.draft import Draft
 from controller.domain.loading import forget, keep_loaded
+from controller.domain.notes import Note, notes
 from controller.domain.pipeline import advance
 from controller.domain.shifting import give_back, keep_weights
 from controller.domain.snapshot import Snapshot
@@ -35,17 +35,6 @@ from controller.domain.traffic import move_traffic
 BUSY_POLL = timedelta(seconds=1)  # vLLM and jobs' progress send no events
 IDLE_POLL = timedelta(seconds=15)
 FORGET_DEADLINE = timedelta(seconds=60)
-
-_WARNINGS = frozenset({"AdapterImported", "AdapterLoaded", "ArtifactBuilt", "Validated", "Ready"})
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something that happened; it becomes an Event."""
-
-    type: str  # Normal or Warning
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +100,7 @@ def _finish(draft: Draft) -> Plan:
         actions=() if decided else tuple(draft.actions),
         status=draft.status,
         requeue_after=timedelta(0) if decided else _next_look(draft),
-        notes=_notes(old.conditions, draft.status.conditions) if draft.status != old else (),
+        notes=notes(old, draft.status) if draft.status != old else (),
     )
 
 
@@ -120,31 +109,3 @@ def _next_look(draft: Draft) -> timedelta:
     poll = BUSY_POLL if busy else IDLE_POLL
     until_wake = [w - draft.now for w in draft.wakes if w > draft.now]
     return min([poll, *until_wake])
-
-
-def _notes(old: list[Condition], new: list[Condition]) -> tuple[Note, ...]:
-    """An event for each condition whose status or reason changed, but for those that only repeat a step's name."""
-    before = {c.type: (c.status, c.reason) for c in old}
-    notes: list[Note] = []
-    for condition in new:
-        if before.get(condition.type) == (condition.status, condition.reason) or not _worth_an_event(condition):
-            continue
-        note = Note(_severity(condition), condition.reason, condition.message)
-        if all((n.reason, n.message) != (note.reason, note.message) for n in notes):
-            notes.append(note)
-    return tuple(notes)
-
-
-def _worth_an_event(condition: Condition) -> bool:
-    if condition.type in ("Ready", "Progressing", "Degraded"):
-        return condition.status == "True"
-    if condition.type == "GapFree":  # a server that was not heard once is no news
-        return condition.status == "False"
-    return condition.status != "Unknown" and condition.reason not in ("NotRequested", "Pending")
-
-
-def _severity(condition: Condition) -> str:
-    failed = condition.status == "False" and condition.reason != Reason.MERGED_ONLY
-    if condition.type == "Degraded" or (condition.type in _WARNINGS and failed):
-        return "Warning"
-    return "Normal"

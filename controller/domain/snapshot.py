@@ -156,6 +156,7 @@ class BuildResult:
     size_bytes: int = 0
     reused: bool = False
     provenance: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by stage, of the build that made it
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,16 @@ class EvaluateResult:
 
 
 @dataclass(frozen=True)
+class StageFacts:
+    """How far a running job is, in the stage's own units (bytes, layers, answers); total 0: not known."""
+
+    name: str
+    done: float
+    total: float
+    bytes: float
+
+
+@dataclass(frozen=True)
 class JobFacts:
     """A job of this release; `inputs` is the key that it was made for."""
 
@@ -194,6 +205,7 @@ class JobFacts:
     failure: Problem | None = None
     progress: str = ""
     made_of: str = ""  # builds: hash of what goes into the artifact; "" where the job does not say
+    stage: StageFacts | None = field(default=None, compare=False)  # only told to people; None: it says none
 
 
 @dataclass(frozen=True)

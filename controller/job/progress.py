@@ -101,21 +101,29 @@ class Progress:
             self.seconds[self._state.stage] = before + now - self._state.started_at
 
 
-class _Collector(Collector):
+METRIC_LABELS = ("stage", "unit")
+METRICS: tuple[tuple[str, str, Callable[[State], float]], ...] = (
+    ("adapterrelease_job_stage_done", "Units of the stage that are done", lambda s: s.done),
+    ("adapterrelease_job_stage_expected", "Units of the stage, 0 when not known", lambda s: s.total),
+    ("adapterrelease_job_stage_bytes", "Bytes that the stage has read or written", lambda s: s.bytes),
+    (
+        "adapterrelease_job_stage_bytes_per_second",
+        "Bytes per second, the mean of the stage so far",
+        lambda s: s.bytes_per_second,
+    ),
+    ("adapterrelease_job_stage_start_time_seconds", "When the stage began, in Unix time", lambda s: s.started_at),
+)
+
+
+class JobMetrics(Collector):
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        s = self._progress.state()
-        for name, text, value in (
-            ("done", "Units of the stage that are done.", s.done),
-            ("total", "Units of the stage, 0 when not known.", s.total),
-            ("bytes", "Bytes that the stage has read or written.", s.bytes),
-            ("bytes_per_second", "Bytes per second, the mean of the stage so far.", s.bytes_per_second),
-            ("start_time_seconds", "When the stage began, in Unix time.", s.started_at),
-        ):
-            gauge = GaugeMetricFamily(f"adapterrelease_job_stage_{name}", text, labels=["stage", "unit"])
-            gauge.add_metric([s.stage, s.unit], value)
+        state = self._progress.state()
+        for name, text, value in METRICS:
+            gauge = GaugeMetricFamily(name, text, labels=METRIC_LABELS)
+            gauge.add_metric([state.stage, state.unit], value(state))
             yield gauge
 
 
@@ -124,7 +132,7 @@ class ProgressServer:
 
     def __init__(self, progress: Progress, port: int, host: str = "0.0.0.0") -> None:  # noqa: S104 - scraped
         registry = CollectorRegistry()
-        registry.register(_Collector(progress))
+        registry.register(JobMetrics(progress))
         self._server = ThreadingHTTPServer((host, port), _handler(progress, registry))
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,15 +73,19 @@ class Actor:
             raise PermanentError(str(error), reason="InvalidObject") from error
 
 
-def carry_out(plan_actions: Sequence[Action], turn: Turn, act: Act) -> Outcome:
-    """All of them in order, each whatever became of the others. StaleRelease and LeadershipLost end it at once."""
+def carry_out(plan_actions: Sequence[Action], turn: Turn, act: Act, news: Container[str] | None = None) -> Outcome:
+    """All of them in order, each whatever became of the others. StaleRelease and LeadershipLost end it at once.
+
+    `news`: the reasons of actions that were not told yet; None: all. What is tried again is told at DEBUG.
+    """
     errors: list[AdapterReleaseError] = []
     refused: list[str] = []
     unseen = False
     for action in plan_actions:
         kind = type(action).__name__
         try:
-            log.info("%s", action.why, extra={"action": kind})
+            level = logging.INFO if news is None or action.why in news else logging.DEBUG
+            log.log(level, "%s", action.why, extra={"action": kind})
             act(action, turn)
             unseen = unseen or isinstance(action, _UNSEEN)
         except (StaleRelease, LeadershipLost):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Protocol, TypeVar
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
 
 import httpx
 
@@ -18,10 +20,13 @@ from controller.engine.server import Server
 from controller.engine.vllm import Model, Timeouts, VllmClient
 from controller.errors import AdapterReleaseError, Forbidden, NotFound, PermanentError, TransientError
 from controller.reconcile.base import plain_api_key
-from controller.reconcile.objects.engine import ENGINE_NAME
+from controller.reconcile.objects.engine import ENGINE_NAME, TOKEN_KEY
+from controller.reconcile.pods import parse_time
 from controller.runtime import logs
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import Resource
+
+log = logging.getLogger(__name__)
 
 SECRETS = Resource("", "v1", "secrets", "Secret")
 _KEPT = 60.0  # seconds
@@ -60,6 +65,7 @@ class Secrets:
         self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str], tuple[float, Mapping[str, str]]] = {}
+        self._tokens_changed: dict[str, datetime] = {}
 
     def key_of(self, namespace: str, base: BaseFacts) -> str | None:
         """vLLM's API key. None: it asks for none. ApiKeyNotReadable when RBAC, the Secret or its key is missing."""
@@ -85,6 +91,11 @@ class Secrets:
             return []
         return [found[key] for key in ("token", "previous-token") if _fits_a_header(found.get(key, ""))]
 
+    def token_changed_at(self, namespace: str) -> datetime | None:
+        """When the plugins' token was last changed, as far as this process has read it. Asks nobody."""
+        with self._lock:
+            return self._tokens_changed.get(namespace)
+
     def _values(self, namespace: str, name: str) -> Mapping[str, str]:
         place = (namespace, name)
         with self._lock:
@@ -92,17 +103,30 @@ class Secrets:
         if self._clock() < read_at + _KEPT:
             return values
         try:
-            data = self._client.get(SECRETS.path(namespace, name)).get("data") or {}
+            secret = self._client.get(SECRETS.path(namespace, name))
         except TransientError:
             if values:  # an API server that is away for a moment has not changed it
                 return values
             raise
+        data = secret.get("data") or {}
         values = {key: text for key, value in data.items() if (text := _decoded(value))}
         for text in values.values():
             logs.hide(text)
         with self._lock:
             self._known[place] = (self._clock(), values)
+            if name == ENGINE_NAME and (changed := changed_at(secret, TOKEN_KEY)) is not None:
+                self._tokens_changed[namespace] = changed
         return values
+
+
+def changed_at(secret: Mapping[str, Any], key: str) -> datetime | None:
+    """When the key of the Secret last got a value, by the API server's notes of who wrote what; without such a note
+    when the Secret was made."""
+    meta = secret.get("metadata") or {}
+    written = [((w.get("fieldsV1") or {}).get("f:data") or {}, w) for w in meta.get("managedFields") or ()]
+    writes = [w for fields, w in written if f"f:{key}" in fields]
+    times = [parse_time(str(w.get("time", ""))) for w in writes] or [parse_time(str(meta.get("creationTimestamp", "")))]
+    return max((t for t in times if t is not None), default=None)
 
 
 def _fits_a_header(text: str) -> bool:
@@ -150,11 +174,12 @@ class Engines:
 
     def of_all(self, questions: Iterable[Callable[[], T]]) -> list[T | None]:
         """The answers, asked at the same time and in the given order; None for a server that gave none."""
-        return list(self._executor.map(_answer_or_none, questions))
+        return list(self._executor.map(logs.carried(_answer_or_none), questions))
 
 
 def _answer_or_none(question: Callable[[], T]) -> T | None:
     try:
         return question()
-    except AdapterReleaseError:
+    except AdapterReleaseError as error:
+        log.debug("a server gave no answer: %s", error, extra={"reason": error.reason})
         return None

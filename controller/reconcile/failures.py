@@ -47,8 +47,8 @@ class LoadFailures:
                 del self._failures[key]
 
 
-class Refusals:
-    """When a person was last told of what cannot be done, by release. One thread at a time for the same release."""
+class Told:
+    """When a person was last told of something, by release. One thread at a time for the same release."""
 
     def __init__(self) -> None:
         self._told: dict[Key, dict[str, datetime]] = {}

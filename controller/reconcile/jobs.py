@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 
 from controller.domain import snapshot as domain
-from controller.domain.snapshot import JobFacts, JobKind, JobState, Problem
+from controller.domain.snapshot import JobFacts, JobKind, JobState, Problem, StageFacts
 from controller.job import summary as outcome
 from controller.reconcile.objects.jobs import PROGRESS_PORT
 from controller.reconcile.objects.metadata import INPUTS_ANNOTATION, JOB_KIND_LABEL, MADE_OF_ANNOTATION
@@ -35,7 +36,7 @@ class Message:
     summary: outcome.Summary | None
 
 
-def job_facts(job: Json, pods: Sequence[Json], progress: str = "") -> JobFacts | None:
+def job_facts(job: Json, pods: Sequence[Json], progress: str = "", stage: StageFacts | None = None) -> JobFacts | None:
     """The facts; None for a job that succeeded and whose pods are gone, with the result: it has to run again."""
     meta = job["metadata"]
     kind, name, inputs = JobKind(meta["labels"][JOB_KIND_LABEL]), meta["name"], meta["annotations"][INPUTS_ANNOTATION]
@@ -53,7 +54,7 @@ def job_facts(job: Json, pods: Sequence[Json], progress: str = "") -> JobFacts |
             kind, name, inputs, JobState.FAILED, failure=_failure(job, pods, message.summary if message else None)
         )
     made_of = meta["annotations"].get(MADE_OF_ANNOTATION, "")
-    return JobFacts(kind, name, inputs, JobState.ACTIVE, progress=progress, made_of=made_of)
+    return JobFacts(kind, name, inputs, JobState.ACTIVE, progress=progress, made_of=made_of, stage=stage)
 
 
 def is_active(job: Json) -> bool:
@@ -85,6 +86,15 @@ def waiting_text(job: Json, pods: Sequence[Json]) -> str:
     return next((text for p in active if (text := trouble_of(p))), "waiting for its pod")
 
 
+@dataclass(frozen=True)
+class _Heard:
+    """The last answer of a job that said how far it is."""
+
+    asked_at: float
+    text: str = ""
+    stage: StageFacts | None = None
+
+
 class Progress:
     """Asks running jobs how far they are, each at most every 10 s."""
 
@@ -92,42 +102,61 @@ class Progress:
         self._http = http
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._known: OrderedDict[str, _Heard] = OrderedDict()
 
     def of(self, job: Json, pods: Sequence[Json]) -> str:
         """As in `merge 40 %`; what was heard last while it does not answer."""
         uid = job["metadata"]["uid"]
-        with self._lock:
-            asked_at, text = self._known.get(uid, (float("-inf"), ""))
         if waiting := waiting_text(job, pods):
             return waiting
-        if self._clock() < asked_at + _ASK_EVERY:
-            return text
-        running = [p for p in pods if is_running(p, JOB_CONTAINER)]
-        text = self._ask(running[0]["status"].get("podIP", "")) or text
         with self._lock:
-            self._known[uid] = (self._clock(), text)
+            last = self._known.get(uid, _Heard(float("-inf")))
+        if self._clock() < last.asked_at + _ASK_EVERY:
+            return last.text
+        running = [p for p in pods if is_running(p, JOB_CONTAINER)]
+        answer = self._ask(running[0]["status"].get("podIP", ""))
+        heard = _Heard(self._clock(), _progress_text(answer) or last.text, _stage(answer) or last.stage)
+        with self._lock:
+            self._known[uid] = heard
             self._known.move_to_end(uid)
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        return text
+        return heard.text
 
-    def _ask(self, ip: str) -> str:
+    def stage_of(self, job: Json, pods: Sequence[Json]) -> StageFacts | None:
+        """What `of` heard last, in numbers; None while the job does not run."""
+        if waiting_text(job, pods):
+            return None
+        with self._lock:
+            heard = self._known.get(job["metadata"]["uid"])
+        return heard.stage if heard is not None else None
+
+    def _ask(self, ip: str) -> Any:
         host = f"[{ip}]" if ":" in ip else ip
         try:
             response = self._http.get(f"http://{host}:{PROGRESS_PORT}/progress", timeout=_ASK_TIMEOUT)
-            return _progress_text(response.json()) if response.status_code == 200 else ""
+            return response.json() if response.status_code == 200 else None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
-            return ""
+            return None
 
 
 def _progress_text(answer: Any) -> str:
+    stage = _stage(answer)
+    if stage is None or stage.total <= 0:
+        return stage.name if stage else ""
+    return f"{stage.name} {min(100, round(100 * stage.done / stage.total))} %"
+
+
+def _stage(answer: Any) -> StageFacts | None:
+    """None: that is no answer of a job."""
     if not isinstance(answer, dict) or not answer.get("stage"):
-        return ""
-    stage, done, total = str(answer["stage"])[:40], answer.get("done"), answer.get("total")
-    if not isinstance(done, int | float) or not isinstance(total, int | float) or total <= 0:
-        return stage
-    return f"{stage} {min(100, round(100 * done / total))} %"
+        return None
+    done, total, read = (_number(answer.get(name)) for name in ("done", "total", "bytes"))
+    return StageFacts(str(answer["stage"])[:40], done, total, read)
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, int | float) and math.isfinite(value) and value >= 0 else 0.0
 
 
 def _ended(pod: Json) -> Json:
@@ -175,6 +204,7 @@ def _result(
             size_bytes=result.size_bytes,
             reused=result.reused,
             provenance=_provenance(result.provenance),
+            seconds=result.seconds,
         )
     return _evaluation(result)
 

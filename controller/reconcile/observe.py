@@ -124,8 +124,12 @@ class Observer:
                 pods = self._caches.pods.list(namespace, {JOB_NAME_LABEL: job["metadata"]["name"]})
                 if is_active(job) and not has_begun(pods) and not self._has_contract(job):
                     continue  # its maker died between the two: it is as good as not made
-                facts.append(job_facts(job, pods, self._progress.of(job, pods) if is_active(job) else ""))
+                facts.append(self._job(job, pods) if is_active(job) else job_facts(job, pods))
         return tuple(sorted((f for f in facts if f is not None), key=lambda f: f.name))
+
+    def _job(self, job: Json, pods: Sequence[Json]) -> JobFacts | None:
+        """One that is under way."""
+        return job_facts(job, pods, self._progress.of(job, pods), self._progress.stage_of(job, pods))
 
     def _has_contract(self, job: Json) -> bool:
         try:

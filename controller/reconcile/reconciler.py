@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Protocol
 
 from controller.api.reasons import Reason
+from controller.api.status import AdapterReleaseStatus
 from controller.api.v1alpha1 import API_VERSION, KIND
-from controller.domain.plan import Note, Plan
+from controller.domain.notes import Note, awaiting_approval, refusal
+from controller.domain.people import Wait, waits_for_people
+from controller.domain.plan import Plan
 from controller.domain.snapshot import Snapshot
 from controller.errors import NotFound
 from controller.reconcile.act import Act, carry_out
-from controller.reconcile.failures import Refusals
+from controller.reconcile.failures import Told
 from controller.reconcile.status import WriteStatus
 from controller.reconcile.turn import Turn
 from controller.runtime.resources import Key, Object
@@ -28,6 +31,15 @@ class Recorder(Protocol):
     def event(self, obj: Object, kind: str, reason: str, message: str) -> None: ...
 
 
+class Account(Protocol):
+    """What `Board` offers: who is told how each release stands, for metrics."""
+
+    def looked(self, seen: Snapshot, status: AdapterReleaseStatus, waits: Collection[str]) -> None: ...
+    def wrote(self, key: Key, before: AdapterReleaseStatus, after: AdapterReleaseStatus, now: datetime) -> None: ...
+    def synced(self, key: Key, now: datetime) -> None: ...
+    def gone(self, key: Key) -> None: ...
+
+
 class Reconciler:
     """Called by the workers with a key. Raises what failed; the queue tries again with backoff."""
 
@@ -38,6 +50,7 @@ class Reconciler:
         act: Act,
         write_status: WriteStatus,
         recorder: Recorder,
+        account: Account,
         now: Callable[[], datetime],
     ) -> None:
         self._observe = observe
@@ -45,31 +58,52 @@ class Reconciler:
         self._act = act
         self._write_status = write_status
         self._recorder = recorder
+        self._account = account
         self._now = now
-        self._refusals = Refusals()
+        self._done = Told()
+        self._refused = Told()
+        self._asked = Told()
 
     def __call__(self, key: Key) -> Result:
         snapshot = self._observe(key)
         if snapshot is None:
-            self._refusals.forget(key)
-            return Result()
+            return self._forget(key)
         now = self._now()
         plan = self._plan(snapshot, now)
         turn = Turn.of(snapshot)
-        outcome = carry_out(plan.actions, turn, self._act)
-        news = self._refusals.news(key, outcome.refused, now)
-        self._tell([Note("Warning", Reason.ACTION_REFUSED, message) for message in news], snapshot)
-        if plan.status != snapshot.release.status:
+        outcome = carry_out(plan.actions, turn, self._act, self._done.news(key, [a.why for a in plan.actions], now))
+        news = self._refused.news(key, outcome.refused, now)
+        self._tell([Note("Warning", Reason.ACTION_REFUSED, refusal(message)) for message in news], snapshot)
+        before = snapshot.release.status
+        if plan.status != before:
             try:
                 self._write_status(plan.status, turn)
             except NotFound:  # its last finalizer has just gone
-                return Result()
+                return self._forget(key)
             self._tell(plan.notes, snapshot)
+        self._account_for(snapshot, plan.status, now, bool(outcome.refused))
         if outcome.errors:
             raise outcome.errors[0]
+        self._account.synced(key, now)
         if outcome.unseen:
             return Result(_LOOK_SOON)
         return Result(plan.requeue_after.total_seconds() if plan.requeue_after is not None else None)
+
+    def _account_for(self, snapshot: Snapshot, status: AdapterReleaseStatus, now: datetime, refused: bool) -> None:
+        """`status` is stored."""
+        key, waits = Turn.of(snapshot).key, waits_for_people(snapshot, status, now, refused)
+        self._account.looked(snapshot, status, waits)
+        self._account.wrote(key, snapshot.release.status, status, now)
+        asked = [awaiting_approval(status)] if Wait.APPROVAL in waits else []
+        news = self._asked.news(key, asked, now)
+        self._tell([Note("Normal", Reason.SHIFTING, message) for message in news], snapshot)
+
+    def _forget(self, key: Key) -> Result:
+        """There is no such release."""
+        for told in (self._done, self._refused, self._asked):
+            told.forget(key)
+        self._account.gone(key)
+        return Result()
 
     def _tell(self, notes: Iterable[Note], snapshot: Snapshot) -> None:
         meta = snapshot.release.metadata

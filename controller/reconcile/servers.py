@@ -5,6 +5,7 @@ All are asked at the same time. Of one that does not answer nothing is known.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,8 @@ from controller.domain.snapshot import BaseFacts, PodFacts
 from controller.errors import AdapterReleaseError
 from controller.reconcile.engines import Engine, Engines
 from controller.reconcile.plugins import plugin_facts
+
+log = logging.getLogger(__name__)
 
 _Ask = Callable[[], PodFacts]
 
@@ -60,6 +63,7 @@ def _or_why_not(ask: _Ask, pod: PodFacts) -> PodFacts:
     try:
         return ask()
     except AdapterReleaseError as error:
+        log.debug("pod %s gave no answer: %s", pod.name, error, extra={"reason": error.reason})
         return replace(pod, ask_problem=error.message)
 
 

@@ -1,8 +1,8 @@
 """Events on Kubernetes objects, written by a thread of their own: they never block or fail the caller.
 
-Repeated events count up one Event object; an object that gets too many gets silence, as in client-go
-(`tools/record`): a burst of 25, then one every 5 minutes. Unlike there, warnings have a budget of their own: what
-goes well must not silence what goes wrong. Knows no reasons; callers bring them.
+Repeated and similar events count up one Event object (event_series.py); an object that gets too many gets silence, as
+in client-go (`tools/record`): a burst of 25, then one every 5 minutes. Unlike there, each reason has a budget of its
+own: what goes well must not silence what goes wrong, nor one trouble another. Knows no reasons; callers bring them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from controller.errors import ApiError, NotFound, TransientError
+from controller.runtime import logs
 from controller.runtime.backoff import Backoff
 from controller.runtime.client import KubeClient
+from controller.runtime.event_series import EventSeries, Series
 from controller.runtime.metrics import EVENTS_DROPPED, EVENTS_SENT
 from controller.runtime.resources import EVENTS, Object
 
@@ -39,10 +41,11 @@ class _Occurrence:
     reason: str
     message: str
     time: str
+    scope: Mapping[str, str]  # of the log, where it was recorded
 
     @property
-    def key(self) -> tuple[object, ...]:
-        return (self.reference, self.kind, self.reason, self.message)
+    def group(self) -> tuple[object, ...]:
+        return (self.reference, self.kind, self.reason)
 
 
 class TokenBucket:
@@ -89,7 +92,7 @@ class EventRecorder:
         self._clock = clock
         self._pending: queue.Queue[_Occurrence | None] = queue.Queue(capacity)
         self._buckets: OrderedDict[object, TokenBucket] = OrderedDict()
-        self._written: OrderedDict[object, tuple[str, int]] = OrderedDict()
+        self._series = EventSeries(clock)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
@@ -103,7 +106,7 @@ class EventRecorder:
         """
         if self._stopped.is_set():
             return self._drop("Stopped")
-        occurrence = _Occurrence(_reference(obj), kind, reason, message[:_MESSAGE_LIMIT], _timestamp())
+        occurrence = _Occurrence(_reference(obj), kind, reason, message[:_MESSAGE_LIMIT], _timestamp(), logs.current())
         try:
             self._pending.put_nowait(occurrence)
         except queue.Full:
@@ -130,13 +133,14 @@ class EventRecorder:
                     self._drop("RateLimited")
             except Exception as error:
                 self._drop("Failed")
-                log.warning("event not written: %s", error, extra={"event": occurrence.reason})
+                with logs.scope(**occurrence.scope):
+                    log.warning("event not written: %s", error, extra={"event": occurrence.reason})
 
     def _send(self, occurrence: _Occurrence) -> None:
-        backoff = self._backoff()
+        backoff, series = self._backoff(), self._series.of(occurrence.group, occurrence.message)
         for left in reversed(range(_TRIES)):
             try:
-                self._write(occurrence)
+                self._write(occurrence, series)
                 EVENTS_SENT.labels(self._component).inc()
                 return
             except TransientError as error:
@@ -145,22 +149,21 @@ class EventRecorder:
                 retry_after = error.retry_after if isinstance(error, ApiError) else None
                 self._stopped.wait(max(backoff.next(), retry_after or 0.0))
 
-    def _write(self, occurrence: _Occurrence) -> None:
-        namespace = dict(occurrence.reference).get("namespace") or "default"
-        known = self._written.get(occurrence.key)
-        if known is not None:
-            name, count = known[0], known[1] + 1
+    def _write(self, occurrence: _Occurrence, series: Series) -> None:
+        namespace, message = dict(occurrence.reference).get("namespace") or "default", series.message[:_MESSAGE_LIMIT]
+        if series.name:
             try:
-                patch = {"count": count, "lastTimestamp": occurrence.time, "message": occurrence.message}
-                self._client.merge_patch(EVENTS.path(namespace, name), patch)
-                return self._remember(occurrence, name, count)
+                patch = {"count": series.count + 1, "lastTimestamp": occurrence.time, "message": message}
+                self._client.merge_patch(EVENTS.path(namespace, series.name), patch)
+                series.count += 1
+                return
             except NotFound:  # events live for an hour
-                del self._written[occurrence.key]
-        event = self._event(occurrence, namespace)
+                series.name = ""
+        event = self._event(occurrence, namespace, message)
         self._client.create(EVENTS.path(namespace), event)
-        return self._remember(occurrence, event["metadata"]["name"], 1)
+        series.name, series.count = event["metadata"]["name"], 1
 
-    def _event(self, occurrence: _Occurrence, namespace: str) -> dict[str, Any]:
+    def _event(self, occurrence: _Occurrence, namespace: str, message: str) -> dict[str, Any]:
         reference = dict(occurrence.reference)
         name = f"{reference['name'][:200]}.{uuid.uuid4().hex[:16]}"
         return {
@@ -170,7 +173,7 @@ class EventRecorder:
             "involvedObject": reference,
             "type": occurrence.kind,
             "reason": occurrence.reason,
-            "message": occurrence.message,
+            "message": message,
             "count": 1,
             "firstTimestamp": occurrence.time,
             "lastTimestamp": occurrence.time,
@@ -179,14 +182,8 @@ class EventRecorder:
             "reportingInstance": self._instance,
         }
 
-    def _remember(self, occurrence: _Occurrence, name: str, count: int) -> None:
-        self._written[occurrence.key] = (name, count)
-        self._written.move_to_end(occurrence.key)
-        while len(self._written) > _REMEMBERED:
-            self._written.popitem(last=False)
-
     def _bucket(self, occurrence: _Occurrence) -> TokenBucket:
-        key = (occurrence.reference, occurrence.kind)
+        key = occurrence.group
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = TokenBucket(self._burst, self._interval, self._clock)

@@ -10,12 +10,15 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any, TextIO
+from typing import Any, ParamSpec, TextIO, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _scope: ContextVar[dict[str, str] | None] = ContextVar("log_scope", default=None)
 _hidden: frozenset[str] = frozenset()  # replaced, never changed: other threads go through it
@@ -47,6 +50,25 @@ def scope(**fields: str) -> Iterator[None]:
         yield
     finally:
         _scope.reset(token)
+
+
+def current() -> Mapping[str, str]:
+    """The fields of this thread's scope."""
+    return _scope.get() or {}
+
+
+def carried(call: Callable[P, R]) -> Callable[P, R]:
+    """The call, for another thread: what it logs there has the scope of this one. Threads of a pool have none."""
+    fields = _scope.get()
+
+    def carry(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _scope.set(fields)
+        try:
+            return call(*args, **kwargs)
+        finally:
+            _scope.reset(token)
+
+    return carry
 
 
 def hide(secret: str) -> None:

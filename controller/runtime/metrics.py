@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # client-go exports no *_created series; they double the size of a scrape
 
@@ -113,6 +114,14 @@ EVENTS_DROPPED = Counter(
     ["component", "reason"],
     registry=REGISTRY,
 )
+
+
+def registry_with(*collectors: Collector) -> CollectorRegistry:
+    """What one process serves: all that is in REGISTRY, and the collectors of its own."""
+    registry = CollectorRegistry()
+    for collector in (REGISTRY, *collectors):
+        registry.register(collector)
+    return registry
 
 
 def observe_request(verb: str, host: str, code: str, seconds: float) -> None:

@@ -23,6 +23,7 @@ from controller.runtime.metrics import (
     RECONCILE_SECONDS,
     RECONCILE_TOTAL,
 )
+from controller.runtime.resources import Key
 from controller.runtime.workqueue import K, WorkQueue
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Workers(Generic[K]):
     def _process(self, key: K) -> None:
         started = self._clock()
         self._active.inc()
-        with logs.scope(controller=self._name, key=str(key), reconcileID=uuid.uuid4().hex[:12]):
+        with logs.scope(controller=self._name, **_fields(key), reconcileID=uuid.uuid4().hex[:12]):
             try:
                 outcome = self._settle(key, self._reconcile(key))
             except Exception as error:
@@ -118,3 +119,9 @@ class Workers(Generic[K]):
         else:
             log.exception("reconciliation failed", extra={"retryIn": round(delay, 3)})
         return "error"
+
+
+def _fields(key: object) -> dict[str, str]:
+    """Of the log: whose reconciliation it is."""
+    parts = {"namespace": key.namespace, "name": key.name} if isinstance(key, Key) else {}
+    return {"key": str(key), **parts}

@@ -1,11 +1,9 @@
-"""docs/operating.md says what the code does: settings, metrics, deadlines, names."""
+"""docs/operating.md says what the code does: settings, deadlines, names."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
-
-from prometheus_client.metrics_core import Metric
 
 from controller.api.status import Step
 from controller.api.types import parse_duration
@@ -18,7 +16,6 @@ from controller.reconcile.objects.metadata import (
     merged_name,
     preview_service_name,
 )
-from controller.runtime.metrics import REGISTRY
 from controller.settings import Settings
 from tests.builders import A1, release
 from tests.docs.pages import ROOT, rows, section
@@ -45,17 +42,6 @@ def test_every_setting_is_listed_with_its_default() -> None:
         default = "" if field.default in (None, ()) else field.default
         shown = f"{default:g}" if isinstance(default, float) else str(default)
         assert listed[f"ADAPTERRELEASE_{name.upper()}"] == shown
-
-
-def test_every_metric_is_listed() -> None:
-    listed = {row[0].strip("`") for row in rows(section(PAGE, "Metrics"))}
-    assert listed == {
-        _name(family) for family in REGISTRY.collect() if not family.name.startswith(("process_", "python_"))
-    }
-
-
-def _name(family: Metric) -> str:
-    return family.name + ("_total" if family.type == "counter" else "")
 
 
 def test_every_step_but_idle_is_listed_with_its_deadline() -> None:

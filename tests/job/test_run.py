@@ -213,7 +213,7 @@ def test_progress_is_served_for_the_controller_and_for_prometheus() -> None:
         }
         metrics = get(server.port, "/metrics")
         assert 'adapterrelease_job_stage_done{stage="merge",unit="bytes"} 1000.0' in metrics
-        assert 'adapterrelease_job_stage_total{stage="merge",unit="bytes"} 4000.0' in metrics
+        assert 'adapterrelease_job_stage_expected{stage="merge",unit="bytes"} 4000.0' in metrics
         with pytest.raises(urllib.error.HTTPError):
             get(server.port, "/else")
     now[0] = 107.5

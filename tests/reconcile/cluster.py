@@ -24,6 +24,7 @@ from controller.reconcile.act import Actor
 from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.act_objects import ObjectActions
 from controller.reconcile.act_pods import PodActions
+from controller.reconcile.board import Board
 from controller.reconcile.caches import RELEASES, SERVICE_NAME_LABEL, Caches
 from controller.reconcile.engines import Engine, Engines, Secrets
 from controller.reconcile.failures import LoadFailures
@@ -127,7 +128,9 @@ class Cluster:
         http = stack.enter_context(new_http())
         executor = stack.enter_context(ThreadPoolExecutor(4))
         timeouts = Timeouts(ask=engine_timeout, load=engine_timeout, probe=engine_timeout)
-        engines = FakeEngines(self, http, Secrets(self.client), executor, timeouts)
+        secrets = Secrets(self.client)
+        engines = FakeEngines(self, http, secrets, executor, timeouts)
+        self.board = Board(secrets.token_changed_at, lambda: self.now.timestamp())
         self.observer = Observer(self.client, self.listers, engines, self.failures, Progress(http), self.engine_objects)
         fence = Fence(self.client, lambda: self.leading)
         self.actor = Actor(
@@ -135,7 +138,7 @@ class Cluster:
             PodActions(self.client, engines, self.failures, fence, lambda: self.now),
         )
         self.reconciler = Reconciler(
-            self.observer.observe, plan, self.actor, StatusWriter(self.client), self, lambda: self.now
+            self.observer.observe, plan, self.actor, StatusWriter(self.client), self, self.board, lambda: self.now
         )
 
     # -- what the controller sees

@@ -8,10 +8,19 @@ from typing import Any
 import httpx
 import pytest
 
-from controller.domain.snapshot import BuildResult, EvaluateResult, ImportResult, JobKind, JobState, SuiteResult
+from controller.domain.snapshot import (
+    BuildResult,
+    EvaluateResult,
+    ImportResult,
+    JobKind,
+    JobState,
+    StageFacts,
+    SuiteResult,
+)
 from controller.reconcile.jobs import Progress, job_facts, waiting_text
 from tests.builders import A1, D1
 from tests.reconcile.cluster import import_summary
+from tests.reconcile.test_life import build_summary
 
 Json = dict[str, Any]
 
@@ -209,3 +218,29 @@ def test_progress_is_asked_at_most_every_ten_seconds_and_kept_while_it_is_silent
             said.append(progress.of(job(), [pod(code=None)]))
     assert said == ["merge 40 %", "merge 40 %", "merge 40 %", "quantize"]
     assert asked == ["http://10.0.0.1:9402/progress"] * 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "stage"),
+    [
+        ({"stage": "merge", "done": 2, "total": 5, "bytes": 2}, StageFacts("merge", 2, 5, 2)),
+        ({"stage": "x" * 99, "done": "2", "total": None, "bytes": -1}, StageFacts("x" * 40, 0, 0, 0)),
+        ({"stage": "", "done": 1}, None),
+        ([], None),
+    ],
+)
+def test_the_stage_of_a_running_job_is_what_it_said_last_in_numbers(answer: Any, stage: StageFacts | None) -> None:
+    with httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=answer))) as http:
+        progress = Progress(http, lambda: 0.0)
+        assert progress.stage_of(job(), [pod(code=None)]) is None, "it was not asked yet"
+        progress.of(job(), [pod(code=None)])
+        assert progress.stage_of(job(), [pod(code=None)]) == stage
+        assert progress.stage_of(job(), [pod(code=1)]) is None, "its pod has ended"
+
+
+def test_a_build_says_how_long_its_stages_took() -> None:
+    summary = build_summary()
+    summary["result"]["seconds"] = {"merge": 11.25}
+    facts = job_facts(job("Complete", kind="build"), [pod(message=json.dumps(summary))])
+    assert facts is not None and isinstance(facts.result, BuildResult)
+    assert facts.result.seconds == {"merge": 11.25}

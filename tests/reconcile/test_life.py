@@ -266,8 +266,8 @@ def test_a_job_that_cannot_be_made_is_told_and_the_adapter_goes_on_being_kept(wo
         with suppress(PermanentError):
             world.reconcile()
     (told,) = refused(world)
-    assert told.startswith("build with inputs ")
-    assert told.endswith(".containers[job].env must be a list of objects with a name")
+    assert told.startswith("An action was refused: build with inputs ")
+    assert told.endswith(".containers[job].env must be a list of objects with a name.")
     assert "is not made yet" in message_of(world, "ArtifactBuilt")
     selector = world.get(SERVICES, "support-bot")["spec"]["selector"]
     world.restart("pod-0")

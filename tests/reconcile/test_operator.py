@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -85,6 +86,12 @@ def wait_for(api: ApiServer, plural: str, namespace: str) -> None:
         assert api.etcd.changed.wait_for(there, PATIENCE), f"no {plural} in {namespace}"
 
 
+def wait_for_a_pass(api: ApiServer) -> None:
+    """Every pass begins with a look at the release: at the second from now on, the first pass has ended."""
+    looks = {"method": "GET", "watch": False, "path": "adapterreleases/support-bot"}
+    api.wait_for_requests(api.count(**looks) + 2, **looks)
+
+
 def test_a_release_is_taken_up_and_sigterm_gives_the_lease_back(api: ApiServer) -> None:
     with running(api) as process:
         apply(api)
@@ -119,6 +126,35 @@ def test_a_second_one_waits_and_takes_over(api: ApiServer) -> None:
             api.delete(JOBS.path("llm", job.name))
             wait_for(api, "jobs", "llm")
             assert second.stop()
+
+
+def released(process: Running) -> set[str]:
+    """Metrics of releases that the process shows."""
+    scraped = httpx.get(f"http://127.0.0.1:{process.operator.health_port}/metrics", trust_env=False).text
+    return set(re.findall(r"^(adapterrelease_\w+)\{", scraped, re.MULTILINE))
+
+
+def test_only_the_one_that_leads_shows_releases_and_the_next_one_shows_them_again(api: ApiServer) -> None:
+    with running(api) as first:
+        wait_for(api, "leases", "system")
+        with running(api) as second:
+            apply(api)
+            wait_for_a_pass(api)
+            assert "adapterrelease_rollout_step" in released(first)
+            assert released(second) == set()
+            assert first.stop()
+            wait_for_a_pass(api)
+            assert {"adapterrelease_rollout_step", "adapterrelease_status_condition"} <= released(second)
+            assert second.stop()
+
+
+def test_a_leader_that_lost_shows_no_release(api: ApiServer) -> None:
+    with running(api) as process:
+        apply(api)
+        wait_for_a_pass(api)
+        assert "adapterrelease_rollout_step" in released(process)
+        process.operator._rest()
+        assert released(process) == set()
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from controller.runtime import logs
 from controller.runtime.backoff import Backoff
 from controller.runtime.client import KubeClient
 from controller.runtime.events import EventRecorder
@@ -93,7 +96,27 @@ def test_an_event_that_has_expired_is_made_again(api: ApiServer, recorder: Recor
     assert api.count("POST") == 2
 
 
-def test_too_many_events_of_one_object_are_dropped_and_other_objects_are_not(
+def test_messages_that_differ_in_numbers_are_one_event_with_the_newest(api: ApiServer, recorder: Recorders) -> None:
+    record = recorder()
+    for number in range(3):
+        record.event(RELEASE, "Warning", "CandidateNotReady", f"restarted {number} times")
+    assert record.stop(PATIENCE)
+    assert [(event["message"], event["count"]) for event in events(api)] == [("restarted 2 times", 3)]
+
+
+def test_more_than_ten_different_messages_of_a_reason_are_combined(api: ApiServer, recorder: Recorders) -> None:
+    record = recorder()
+    for letter in "abcdefghijklm":
+        record.event(RELEASE, "Warning", "LoadFailed", f"pod {letter}")
+    record.event(RELEASE, "Warning", "BaseNotFound", "pod a")
+    assert record.stop(PATIENCE)
+    found = sorted((event["message"], event["count"]) for event in events(api) if event["reason"] == "LoadFailed")
+    assert found[0] == ("(combined from similar events): pod m", 3)
+    assert found[1:] == [(f"pod {letter}", 1) for letter in "abcdefghij"]
+    assert "pod a" in [event["message"] for event in events(api) if event["reason"] == "BaseNotFound"]
+
+
+def test_too_many_events_of_one_reason_are_dropped_and_other_objects_are_not(
     api: ApiServer, recorder: Recorders, request: pytest.FixtureRequest
 ) -> None:
     clock = FakeClock()
@@ -102,22 +125,49 @@ def test_too_many_events_of_one_object_are_dropped_and_other_objects_are_not(
         record.event(RELEASE, "Normal", "Loaded", f"message {number}")
     other = {"kind": "Pod", "namespace": "llm", "name": "p", "uid": "u2"}
     record.event(other, "Normal", "Loaded", "x")
-    api.wait_for_requests(26, "POST")
+    api.wait_for_requests(2, "POST")
     clock.advance(301)
     record.event(RELEASE, "Normal", "Loaded", "later")
     record.event(RELEASE, "Normal", "Loaded", "too soon")
     assert record.stop(PATIENCE)
-    assert len(events(api)) == 25 + 1 + 1
+    assert sum(event["count"] for event in events(api)) == 25 + 1 + 1
     assert dropped(request, "RateLimited") == 5 + 1
 
 
-def test_what_goes_well_does_not_silence_what_goes_wrong(api: ApiServer, recorder: Recorders) -> None:
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("Warning", "NonFiniteWeights"), ("Normal", "Built"), ("Warning", "Loaded")]
+)
+def test_what_happens_again_and_again_does_not_silence_what_happens_once(
+    api: ApiServer, recorder: Recorders, kind: str, reason: str
+) -> None:
     record = recorder(clock=FakeClock())
     for number in range(30):
         record.event(RELEASE, "Normal", "Loaded", f"message {number}")
-    record.event(RELEASE, "Warning", "NonFiniteWeights", "x")
+    record.event(RELEASE, kind, reason, "x")
     assert record.stop(PATIENCE)
-    assert [e["reason"] for e in events(api) if e["type"] == "Warning"] == ["NonFiniteWeights"]
+    assert ("x", 1) in [(e["message"], e["count"]) for e in events(api) if (e["type"], e["reason"]) == (kind, reason)]
+
+
+def test_an_event_that_is_not_written_is_logged_with_the_id_of_its_reconciliation(
+    api: ApiServer, recorder: Recorders
+) -> None:
+    lines: list[dict[str, Any]] = []
+
+    class Lines(logging.Handler):
+        def emit(self, line: logging.LogRecord) -> None:
+            lines.append(json.loads(logs.JsonFormatter().format(line)))
+
+    handler = Lines()
+    logging.getLogger("controller.runtime.events").addHandler(handler)
+    try:
+        record = recorder()
+        api.inject(faults.status(403, "Forbidden"))
+        with logs.scope(key="llm/bot", reconcileID="0123"):
+            record.event(RELEASE, "Normal", "Loaded", "x")
+        assert record.stop(PATIENCE)
+    finally:
+        logging.getLogger("controller.runtime.events").removeHandler(handler)
+    assert [(line["key"], line["reconcileID"]) for line in lines] == [("llm/bot", "0123")]
 
 
 @pytest.mark.parametrize("fault", [faults.status(500, "InternalError"), faults.cut])
@@ -136,10 +186,10 @@ def test_an_event_that_cannot_be_written_is_given_up(
     record = recorder()
     api.inject(faults.status(403, "Forbidden"), times=1)
     api.inject(faults.status(500, "InternalError"), times=5)
-    for number in range(3):
-        record.event(RELEASE, "Normal", "Loaded", f"message {number}")
+    for letter in "abc":
+        record.event(RELEASE, "Normal", "Loaded", f"message {letter}")
     assert record.stop(PATIENCE)
-    assert [event["message"] for event in events(api)] == ["message 2"]
+    assert [event["message"] for event in events(api)] == ["message c"]
     assert api.count("POST") == 1 + 5 + 1
     assert dropped(request, "Failed") == 2
 

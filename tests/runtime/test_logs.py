@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -71,3 +72,19 @@ def test_a_value_that_was_hidden_is_struck_out_anywhere() -> None:
 @pytest.mark.parametrize("text", ["prompt_tokens: 12 of 900", "https://host:8000/v1/models", "tokenizer ok"])
 def test_what_is_no_credential_stays(text: str) -> None:
     assert line(text)["msg"] == text
+
+
+def test_a_thread_of_a_pool_has_the_scope_of_who_gave_it_the_work_and_none_afterwards() -> None:
+    """Threads of an executor are made once, with no scope, or with that of the first who needed them."""
+    with ThreadPoolExecutor(1) as pool:
+        for key in ("llm/a", "llm/b"):
+            with logs.scope(key=key):
+                said = pool.submit(logs.carried(line), "asked").result()
+            assert said["key"] == key
+        assert "key" not in pool.submit(line, "asked").result()
+
+
+def test_a_call_that_was_carried_gives_its_answer_and_its_error() -> None:
+    assert logs.carried(int)("7") == 7
+    with pytest.raises(ValueError, match="seven"):
+        logs.carried(int)("seven")

@@ -151,6 +151,9 @@ def test_every_line_of_a_reconciliation_carries_its_key_and_id(start: Starter) -
     finally:
         logger.removeHandler(handler)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["key"] for line in lines] == ["llm/a", "llm/b"]
+    assert [(line["key"], line["namespace"], line["name"]) for line in lines] == [
+        ("llm/a", "llm", "a"),
+        ("llm/b", "llm", "b"),
+    ]
     assert len({line["reconcileID"] for line in lines}) == 2
     assert {line["controller"] for line in lines} == {workers._name}
