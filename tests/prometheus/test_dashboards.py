@@ -14,7 +14,9 @@ from dashboards.__main__ import DIRECTORY, documents, text_of
 from dashboards.board import panels_of
 from tests.prometheus import contract
 from tests.prometheus.boards import Asked, filled, queries, values_for
+from tests.prometheus.life import BACK, OBSERVES, STABLE
 from tests.prometheus.rules import FILES, ROOT, rules
+from tests.prometheus.scraped import releases
 from tests.prometheus.server import Prometheus
 
 Json = dict[str, Any]
@@ -166,3 +168,11 @@ def test_dashboards_named_in_the_docs_are_those_that_there_are() -> None:
     for name, document in BOARDS.items():
         assert f"manifests/grafana/{name}" in page
         assert document["title"] in page
+
+
+def test_the_life_has_only_series_that_are_declared() -> None:
+    """What the tests above ask of is what the controller, the plugin and the others really expose."""
+    known = contract.metrics()
+    for now in (STABLE, OBSERVES, BACK):
+        for sample in releases(now):
+            assert set(sample.labels) <= known[sample.name] - {"job", "instance"}, sample
