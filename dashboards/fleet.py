@@ -35,7 +35,7 @@ def board() -> Board:
 
 def _counts(made: Board) -> None:
     made.row(
-        "Releases",
+        "At a glance",
         number(
             "Releases",
             "All that the controller knows.",
@@ -117,7 +117,7 @@ def _attention(made: Board) -> None:
     made.row(
         "What needs somebody",
         listing(
-            "Waits for people",
+            "What waits for people",
             "Approval of a canary, a Decision after a rejection, or Mending of what a condition names.",
             {"namespace": "Namespace", "name": "Release", "what": "For", "since": "Step lasts"},
             Query(f"{waiting} * on ({_ONE}) group_left () ({since})", "since"),
@@ -126,7 +126,7 @@ def _attention(made: Board) -> None:
             runbooks=["AdapterReleaseWaitingForPeople"],
         ),
         listing(
-            "Failed",
+            "What failed",
             "Reason of the condition Degraded. What served before still serves; kubectl describe has the message.",
             {"namespace": "Namespace", "name": "Release", "reason": "Reason"},
             Query(f'max by ({_ONE}, reason) ({_CONDITION}{{{_ALL}, condition="Degraded", status="True"}})', ""),

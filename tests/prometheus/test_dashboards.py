@@ -93,10 +93,10 @@ def test_panels_fill_the_grid_and_do_not_overlap(name: str) -> None:
 
 @every_board
 def test_every_variable_that_is_used_is_there(name: str) -> None:
-    there = {variable["name"] for variable in BOARDS[name]["templating"]["list"]} | {"__rate_interval", "__range"}
+    there = {variable["name"] for variable in BOARDS[name]["templating"]["list"]} | {"__rate_interval", "__range", "__all"}
     used = set(re.findall(r"\$\{?([a-zA-Z_]\w*)", json.dumps(BOARDS[name])))
     assert used <= there
-    assert there <= used | {"__rate_interval", "__range", "runbooks"}
+    assert there <= used | {"__rate_interval", "__range", "__all", "runbooks"}
 
 
 # -- asked of a real Prometheus
