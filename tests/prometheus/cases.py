@@ -284,7 +284,7 @@ CONTROLLERS = (
         {**_QUEUES, _LEADS % _CONTROLLER: "1x60", _LEADS % _OTHER: "1x60"},
         CONTROLLER,
         "the adapter release controller has no leader, or more than one",
-        ({**_QUEUES, _LEADS % _CONTROLLER: "1x60", _LEADS % 'job="x", instance="c:1"': "1x60"},),  # not ours
+        ({**_QUEUES, _LEADS % _CONTROLLER: "1x60", _LEADS % 'job="x", instance="c:1"': "0x60"},),  # not ours
     ),
     Case(
         "AdapterReleaseControllerNotLeading",
