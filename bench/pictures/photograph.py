@@ -11,7 +11,8 @@ from typing import Any
 
 _BUILD = Path(__file__).parent / "renderer" / "build.sh"
 _CELL, _MARGIN, _HEAD = 30, 8, 56  # pixels: Grafana's grid, and the line with title and variables
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>dashboard</title><body>
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>dashboard</title>
+<link rel="stylesheet" href="renderer.css"><body>
 <div id="root"></div><script id="given" type="application/json">%s</script><script src="renderer.js"></script>"""
 
 
@@ -28,7 +29,8 @@ def photograph(page: dict[str, Any], path: Path, width: int) -> None:
     )
     with tempfile.TemporaryDirectory() as directory:
         here = Path(directory)
-        shutil.copy(Path(built) / "renderer.js", here)
+        for file in ("renderer.js", "renderer.css"):
+            shutil.copy(Path(built) / file, here)
         (here / "page.html").write_text(_PAGE % json.dumps(page).replace("</", "<\\/"))
         command = [
             *(

@@ -97,7 +97,8 @@ def life(
             _others(lived, *others)
             _without_controller(lived, cluster)
             lived.ended = time.time()
-            measured("seconds of a life that Prometheus watched", round(lived.ended - lived.began))
+            options = f"--start {lived.began:.0f} --end {lived.ended:.0f} --scrape {EVERY} --set release={bot.name}"
+            measured("with TEST_PROMETHEUS_DATA=DIR, pictures of it", f'make pictures DATA=DIR ARGS="{options}"')
             yield lived
         finally:
             fault.end()

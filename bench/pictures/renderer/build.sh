@@ -12,7 +12,9 @@ build() { # DIRECTORY
   cd "$1"
   npm ci --no-progress
   node_modules/.bin/esbuild src/main.tsx --bundle --minify --jsx=automatic --format=iife --outfile=renderer.js \
-    --define:process.env.NODE_ENV='"production"' --define:global=window --loader:.svg=dataurl --log-level=warning
+    --banner:js="var process={env:{NODE_ENV:'production'}};" --define:process.env.NODE_ENV='"production"' \
+    --define:global=window --loader:.svg=dataurl --log-level=warning \
+    --alias:monaco-editor=./src/nothing.cjs --alias:@monaco-editor/react=./src/nothing.cjs
   rm -rf node_modules
 }
 
