@@ -11,6 +11,7 @@ import yaml
 
 from controller.api.reasons import Reason
 from controller.api.status import ConditionType, Step
+from tests.docs.pages import anchors
 from tests.prometheus.cases import CASES, Case
 from tests.prometheus.rules import DIRECTORY, FILES, ROOT, rules
 from tests.prometheus.unit import document
@@ -38,6 +39,15 @@ def test_an_alert_has_a_runbook(name: str) -> None:
     assert page.startswith(f"# {name}\n")
     headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
     assert headings == ["What it means", "What to look at", "What to do", "When it ends"]
+
+
+@every_alert
+def test_links_of_a_runbook_lead_somewhere(name: str) -> None:
+    page = ROOT / "docs" / "runbooks" / f"{name}.md"
+    for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())):
+        there = (page.parent / target).resolve()
+        assert there.is_file(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
 
 
 def test_every_runbook_is_of_an_alert_that_there_is() -> None:
