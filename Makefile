@@ -8,7 +8,7 @@ UV_COMPILE := .venv/bin/uv pip compile --quiet --no-config --python-version 3.11
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox up down demo test test-unit lint generate locks clean-cache
+.PHONY: help setup sandbox up down demo test test-unit lint generate pictures locks clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ test: sandbox ## all tests, end to end included
 	@$(PYTHON) -m pytest
 
 test-unit: setup ## the fast tests, which need nothing but .venv
-	@$(PYTHON) -m pytest -q -n 4 -m "not e2e and not apiserver and not ml"
+	@$(PYTHON) -m pytest -q -n 4 -m "not e2e and not apiserver and not prometheus and not ml"
 
 lint: setup ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check .
@@ -48,9 +48,14 @@ lint: setup ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@$(PYTHON) -m controller crd --check
+	@$(PYTHON) -m dashboards --check
 
-generate: setup ## write manifests/crd.yaml and what else comes from the models
+generate: setup ## write manifests/crd.yaml, the dashboards and what else comes from code
 	@$(PYTHON) -m controller crd
+	@$(PYTHON) -m dashboards
+
+pictures: setup ## pictures of the dashboards; PROMETHEUS=URL or DATA=directory, ARGS="--start ..."
+	@$(PYTHON) -m bench.pictures $(if $(PROMETHEUS),--prometheus $(PROMETHEUS)) $(if $(DATA),--data $(DATA)) $(ARGS)
 
 locks: setup ## pin the newest allowed versions in locks/
 	@$(UV_COMPILE) --upgrade pyproject.toml --group dev --output-file locks/dev.lock

@@ -12,15 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from tests import tools
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 KUBE_UP = CHECKOUT / "sandbox" / "node" / "kube-up.sh"
 _UP, _FAILED = "the API server is up", "the API server is not up"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test does not pay for the cluster's start: that has deadlines of its own, and may queue."""
+    """The first test does not pay for the cluster's start, or for a build: these take minutes, and may queue."""
     for item in items:
-        if item.get_closest_marker("apiserver") and not item.get_closest_marker("timeout"):
+        slow_to_make = item.get_closest_marker("apiserver") or item.get_closest_marker("prometheus")
+        if slow_to_make and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(120, func_only=True))
 
 
@@ -79,6 +82,17 @@ def kubectl_program() -> str:
     if found is None:
         pytest.fail("there is no kubectl: run `make sandbox`")
     return found
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """Prometheus's own checker of rules and of what metrics are called."""
+    return tools.promtool()
+
+
+@pytest.fixture(scope="session")
+def prometheus_program() -> Path:
+    return tools.prometheus()
 
 
 def _built() -> list[Path]:
