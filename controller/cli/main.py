@@ -12,7 +12,20 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import artifacts, build, enable, offline
+from controller.cli import (
+    advise,
+    artifacts,
+    build,
+    completion,
+    enable,
+    get,
+    history,
+    logs,
+    offline,
+    status,
+    steer,
+    validate,
+)
 
 TERMINATION_LOG = Path("/dev/termination-log")
 
@@ -38,10 +51,12 @@ def operator() -> None:
 def crd(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; 1 if a file is out of date.")] = False,
 ) -> None:
-    """Generate the manifests and the API reference from the API's models."""
+    """Generate the manifests, the API reference and the reference of commands."""
     from controller.api import crd as generator
+    from controller.cli import help_page
 
-    raise typer.Exit(generator.main(check=check))
+    stale = [generator.main(check=check), help_page.write(app, check=check)]
+    raise typer.Exit(max(stale))
 
 
 @app.command()
@@ -61,5 +76,14 @@ def job(
     os._exit(code)
 
 
-for commands in (offline, build, artifacts, enable):
+for commands in (get, status, steer, history, logs, validate, advise, enable, offline, build, artifacts, completion):
     commands.register(app)
+
+
+def main() -> None:
+    """The console scripts `adapterrelease` and `kubectl-adapterrelease`."""
+    if completion.VARIABLE in os.environ:
+        from typer.completion import completion_init
+
+        completion_init()
+    app(prog_name=completion.PROGRAM if completion.VARIABLE in os.environ else None)
