@@ -64,13 +64,19 @@ def advice(facts: Facts) -> Advice:
 
 
 def _merge_only(facts: Facts) -> Reason | str:
-    return Reason(_MUST, "vLLM cannot serve this adapter dynamically: it is merged, or not served") if facts.merge_only else ""
+    return (
+        Reason(_MUST, "vLLM cannot serve this adapter dynamically: it is merged, or not served")
+        if facts.merge_only
+        else ""
+    )
 
 
 def _variants(facts: Facts) -> Reason | str:
     others = facts.variants - 1
     if others <= 0:
-        return Reason(2, "no other release is on this base: once merged, the base can rest (rollout.settle.scaleBaseTo)")
+        return Reason(
+            2, "no other release is on this base: once merged, the base can rest (rollout.settle.scaleBaseTo)"
+        )
     shared = f"it shares the base with {others} other release{'s' if others > 1 else ''}"
     if others < 3:
         return Reason(-1, f"{shared}: merged, it needs GPUs of its own")

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from controller.cli.ending import FAILED, told
-from controller.errors import ApiError, ConnectionLost, Forbidden, NotFound, PermanentError, TransientError, Unauthorized
+from controller.errors import (
+    ApiError,
+    ConnectionLost,
+    Forbidden,
+    NotFound,
+    PermanentError,
+    TransientError,
+    Unauthorized,
+)
 
 if TYPE_CHECKING:
     from controller.api.v1alpha1 import AdapterRelease
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 INTERRUPTED = 130
+# What the API server notes as the manager of fields. Flux takes away whatever a manager called kubectl.. has written.
+MANAGER = "adapterrelease"
 _INSTALL = "install the controller first: docs/operating.md#install"
 
 Namespace = Annotated[str | None, typer.Option("-n", "--namespace", help="Default: the context's.")]
@@ -83,10 +93,12 @@ def opened(
     namespace: str | None, kubeconfig: str | None, context: str | None, *, as_json: bool = False, failed: int = FAILED
 ) -> Iterator[Cluster]:
     """A client for the block; errors end the command with one line, and Ctrl-C with nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # an old locale is no reason to fail
     with quiet_end(), told(as_json, failed), explained():
         from controller.runtime.client import KubeClient
 
-        client = KubeClient.from_config(kubeconfig, context, user_agent="kubectl-adapterrelease")
+        client = KubeClient.from_config(kubeconfig, context, user_agent=MANAGER)
         try:
             with explained(client.host):
                 yield Cluster(client, namespace or client.namespace)
@@ -99,10 +111,11 @@ def quiet_end() -> Iterator[None]:
     """Ctrl-C, and a reader of the output that has gone (`| head`), are no faults."""
     try:
         yield
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         raise typer.Exit(INTERRUPTED) from error
     except BrokenPipeError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python says so when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
         raise typer.Exit(FAILED) from error
 
 
@@ -114,10 +127,14 @@ def explained(host: str = "") -> Iterator[None]:
         yield
     except ConnectionLost as error:
         hint = "is the cluster up, and is it the right context (kubectl config current-context)?"
-        raise TransientError(f"no answer from the API server{at}: {_short(error)}; {hint}", reason=error.reason) from error
+        raise TransientError(
+            f"no answer from the API server{at}: {_short(error)}; {hint}", reason=error.reason
+        ) from error
     except Unauthorized as error:
         hint = "log in again, or name another context"
-        raise TransientError(f"the API server{at} does not take the credentials; {hint}", reason=error.reason) from error
+        raise TransientError(
+            f"the API server{at} does not take the credentials; {hint}", reason=error.reason
+        ) from error
     except Forbidden as error:
         hint = "ask for the right, or name another namespace (-n) or context"
         raise PermanentError(f"{error.message}: {hint}", reason=error.reason) from error

@@ -44,7 +44,7 @@ def release_names(context: typer.Context, incomplete: str) -> list[str]:
         from controller.reconcile.caches import RELEASES
         from controller.runtime.client import KubeClient
 
-        client = KubeClient.from_config(given.get("kubeconfig"), given.get("context"), "kubectl-adapterrelease")
+        client = KubeClient.from_config(given.get("kubeconfig"), given.get("context"), user_agent=PROGRAM)
         try:
             path = RELEASES.path(given.get("namespace") or client.namespace)
             items, _ = client.list(path, timeout=_PATIENCE)

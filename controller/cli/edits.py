@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.api.status import Backend, BackendKind, ConditionType, HistoryEntry, Rejected, Serving, Step
 from controller.api.v1alpha1 import RETRY_ANNOTATION, AdapterRelease, Stage
+from controller.cli.keepers import is_synced
 from controller.cli.standing import command, standing
 from controller.cli.words import short
 from controller.domain.inputs import spec_inputs
@@ -67,7 +68,9 @@ def _what_promotion_does(release: AdapterRelease) -> str:
     canary = release.spec.rollout.canary
     freed = "; spec.rollback is removed" if release.spec.rollback is not None else ""
     how = f"gets the traffic of HTTPRoute {canary.http_route} in steps" if canary is not None else "is swapped in"
-    return f"the adapter is merged and validated, and once that has passed the artifact {how}; until then nothing moves{freed}"
+    return (
+        f"the adapter is merged and validated; once that has passed the artifact {how}, and nothing moves before{freed}"
+    )
 
 
 def go_on(release: AdapterRelease, full: bool) -> Edit:
@@ -91,7 +94,7 @@ def rollback(release: AdapterRelease, to: int | None) -> Edit:
     if to is not None:
         return pin(release, entry_of(release, to))
     before = _served_before(release, serving)
-    if is_current_adapter(release, before.backend) and release.spec.stage is Stage.STABLE:
+    if goes_by_stage(release, before.backend):
         return Edit(
             f"stage Experimental: the route goes back to adapter {before.version} on the base's pods; "
             f"forward again: {command('promote', release)}",
@@ -161,8 +164,14 @@ def _has_failed(release: AdapterRelease) -> bool:
     return any(r.inputs == spec_inputs(release) for r in release.status.rollout.rejected)
 
 
-def is_current_adapter(release: AdapterRelease, backend: Backend) -> bool:
-    """It is what stage Experimental of this very spec means, and vLLM can serve it."""
+def goes_by_stage(release: AdapterRelease, backend: Backend) -> bool:
+    """Stage Experimental means this very backend, and nobody sets the stage back."""
+    meta, stable = release.metadata, release.spec.stage is Stage.STABLE
+    return stable and _is_current_adapter(release, backend) and not is_synced(meta.labels, meta.annotations)
+
+
+def _is_current_adapter(release: AdapterRelease, backend: Backend) -> bool:
+    """It is what was imported for this spec, and vLLM can serve it."""
     adapter = release.status.adapter
     if adapter is None or adapter.merge_only or adapter.version != release.spec.adapters[0].version:
         return False

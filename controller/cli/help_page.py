@@ -3,6 +3,7 @@
 Must not know what a command does.
 """
 
+# ruff: noqa: E501 - a paragraph of the page is one line
 from __future__ import annotations
 
 import sys

@@ -10,7 +10,7 @@ from typing import Any
 
 from controller.api.status import Step
 from controller.api.v1alpha1 import AdapterRelease, Stage
-from controller.cli.edits import Edit, entry_of, go_on, is_current_adapter, lives, pin, refused, rollback, serving_of
+from controller.cli.edits import Edit, entry_of, go_on, goes_by_stage, lives, pin, refused, rollback, serving_of
 from controller.cli.standing import canary_step, command, waits_for_person
 
 Json = dict[str, Any]
@@ -84,7 +84,7 @@ def abort(release: AdapterRelease) -> Edit:
         return _abort_first(release)
     if rollout.step is Step.OBSERVING:
         return _prefixed(_ENDS[rollout.step], rollback(release, None))
-    if release.spec.stage is Stage.STABLE and is_current_adapter(release, serving.backend):
+    if goes_by_stage(release, serving.backend):
         will = f"{_ENDS[rollout.step]}; stage Experimental: the adapter serves on; forward again: "
         patch: Json = {"spec": {"stage": Stage.EXPERIMENTAL.value, "rollback": None}}
         return Edit(will + command("promote", release), patch)

@@ -14,6 +14,14 @@ _MARKS = (
 )
 
 
+_SYNCED = ("argocd.argoproj.io/", "kustomize.toolkit.fluxcd.io/")
+
+
+def is_synced(labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool:
+    """A tool sets back what its Git names, by itself and again and again."""
+    return any(key.startswith(_SYNCED) for key in (*labels, *annotations))
+
+
 def keepers(obj: Mapping[str, Any]) -> Iterator[str]:
     """`label: value` of each."""
     meta = obj["metadata"]

@@ -60,7 +60,7 @@ def tree(nodes: Sequence[Node], width: int, glyphs: Glyphs, prefix: str = "") ->
     lines = []
     for node in nodes:
         is_last = node is nodes[-1]
-        first, *rest = wrapped(node.text, width - len(prefix) - len(glyphs.last))
+        first, *rest = wrapped(node.text, width - len(prefix) - len(glyphs.last) - len(glyphs.pipe))
         lines.append(Text.assemble((prefix + (glyphs.last if is_last else glyphs.branch), "dim"), first))
         below = prefix + (" " * len(glyphs.pipe) if is_last else glyphs.pipe)
         under = below + (glyphs.pipe if node.children else " " * 3)

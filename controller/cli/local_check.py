@@ -36,9 +36,7 @@ def check_release(
     return [*_look(release, read_base(base), Places(volumes, {}), max_lora_rank)]
 
 
-def _look(
-    release: api.AdapterRelease, base: Base, places: Places, max_lora_rank: int | None
-) -> Iterator[Found]:
+def _look(release: api.AdapterRelease, base: Base, places: Places, max_lora_rank: int | None) -> Iterator[Found]:
     spec = release.spec
     yield from _of_build(spec.build, base, places)
     report: Report | None = None

@@ -58,7 +58,9 @@ def _job_node(view: View, step: Step, now: datetime, glyphs: Glyphs) -> list[Nod
     job = next((j for j in view.jobs if j.kind == _JOB_OF[step] and j.state in ("Running", "Suspended")), None)
     far = progress_text(rollout.progress)
     if job is None:
-        return [Node(_marked(glyphs.busy, _BUSY, far or "its job is not made yet; if it cannot be, the events say why"))]
+        return [
+            Node(_marked(glyphs.busy, _BUSY, far or "its job is not made yet; if it cannot be, the events say why"))
+        ]
     running = f"  {ago(job.created, now)}" if job.created else ""
     return [Node(_marked(glyphs.busy, _BUSY, f"job {job.name}{running}"), [*_far(far), *_job_pods(job, now, glyphs)])]
 

@@ -189,7 +189,7 @@ class Outcome(StrEnum):
 
 
 def outcome(release: AdapterRelease, now: datetime) -> tuple[Outcome, Standing]:
-    """Done: what the spec of this generation asks for is there. Failed: it will not be, unless somebody does something."""
+    """Done: what this generation's spec asks for is there. Failed: it will not be, until somebody does something."""
     found = standing(release, now)
     if found.health is Health.HEALTHY:
         return Outcome.DONE, found

@@ -51,7 +51,9 @@ def promote(
 
 def rollback(
     name: Name,
-    to: Annotated[int | None, typer.Option("--to", help="Revision, as `history` shows; default: the one before.")] = None,
+    to: Annotated[
+        int | None, typer.Option("--to", help="Revision, as `history` shows; default: the one before.")
+    ] = None,
     dry_run: DryRun = False,
     namespace: Namespace = None,
     context: Context = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controller.cli.cluster import Cluster, Context, Kubeconfig, Namespace, opened
+from controller.cli.cluster import MANAGER, Cluster, Context, Kubeconfig, Namespace, opened
 from controller.cli.ending import DONE, REJECTED, note, told
 from controller.errors import NotFound, PermanentError
 from controller.job.reasons import Reason
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 Finding = tuple[str, str]  # reason and message; without a reason it is a note
-
-_MANAGER = "kubectl-adapterrelease"
 
 
 def register(app: typer.Typer) -> None:
@@ -108,7 +106,7 @@ def _in_the_cluster(cluster: Cluster, document: Json, namespace: str | None) -> 
     wanted = {**document, "metadata": {**meta, "namespace": where}}
     wanted.pop("status", None)
     try:
-        cluster.client.apply(RELEASES.path(where, meta["name"]), wanted, _MANAGER, force=True, dry_run=True)
+        cluster.client.apply(RELEASES.path(where, meta["name"]), wanted, MANAGER, force=True, dry_run=True)
     except PermanentError as error:
         if isinstance(error, NotFound):
             raise
@@ -123,7 +121,9 @@ def _of_the_base(cluster: Cluster, namespace: str, name: str) -> list[Finding]:
     try:
         deployment = cluster.client.get(DEPLOYMENTS.path(namespace, name))
     except NotFound:
-        return [("", f"there is no Deployment {name} in namespace {namespace} yet: nothing is served before it is there")]
+        return [
+            ("", f"there is no Deployment {name} in namespace {namespace} yet: nothing is served before it is there")
+        ]
     facts = base_facts(deployment)
     if facts.problems:
         return [(str(p.reason), p.message) for p in facts.problems]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -95,7 +96,7 @@ class Progress:
         self._known: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
     def of(self, job: Json, pods: Sequence[Json]) -> str:
-        """As in `merge 40 %`; what was heard last while it does not answer."""
+        """As in `merge 40 %, about 3m left`; what was heard last while it does not answer."""
         uid = job["metadata"]["uid"]
         with self._lock:
             asked_at, text = self._known.get(uid, (float("-inf"), ""))
@@ -127,7 +128,17 @@ def _progress_text(answer: Any) -> str:
     stage, done, total = str(answer["stage"])[:40], answer.get("done"), answer.get("total")
     if not isinstance(done, int | float) or not isinstance(total, int | float) or total <= 0:
         return stage
-    return f"{stage} {min(100, round(100 * done / total))} %"
+    return f"{stage} {min(100, round(100 * done / total))} %{_left(answer.get('secondsLeft'))}"
+
+
+def _left(seconds: Any) -> str:
+    """Rounded up, so that it does not pretend; nothing where the job does not know."""
+    if not isinstance(seconds, int | float) or not 0 <= seconds < 1e7:
+        return ""
+    if seconds < 60:
+        return f", about {10 * math.ceil(seconds / 10) or 10}s left"
+    minutes = math.ceil(seconds / 60)
+    return f", about {minutes}m left" if minutes < 60 else f", about {minutes // 60}h{minutes % 60}m left"
 
 
 def _ended(pod: Json) -> Json:

@@ -134,5 +134,3 @@ def _pod(name: str, ready: bool, trouble: str, labels: Json) -> Json:
         waiting = {"reason": "ImagePullBackOff", "message": "manifest unknown"}
         status["containerStatuses"] = [{"name": "vllm", "restartCount": 3, "state": {"waiting": waiting}}]
     return _named(name, {"status": status}, labels)
-
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC
+from functools import cache
 
 from controller.api.reasons import Reason
 from controller.api.status import Step
@@ -177,7 +178,9 @@ def _never_ready() -> World:
 
 def _corrupted() -> World:
     world = _starting()
-    world.merged[M1].refused = Problem("ArtifactCorrupted", "pod m does not start: model.safetensors has another sha256")
+    world.merged[M1].refused = Problem(
+        "ArtifactCorrupted", "pod m does not start: model.safetensors has another sha256"
+    )
     return settle(world, 5)
 
 
@@ -260,7 +263,9 @@ def _settled() -> World:
 
 
 _MISMATCH = ("BaseMismatch", "layer model.layers.9 is not in the base, which has 4 layers")
-_LORA_OFF = Problem(Reason.LORA_NOT_ENABLED, "Deployment tiny-llama runs without --enable-lora: add it to its arguments")
+_LORA_OFF = Problem(
+    Reason.LORA_NOT_ENABLED, "Deployment tiny-llama runs without --enable-lora: add it to its arguments"
+)
 _TWO_STORES = Problem(Reason.SEVERAL_STORES, "Deployment tiny-llama mounts claims a and b: name the store")
 
 STATES: dict[str, State] = {
@@ -340,11 +345,13 @@ STATES: dict[str, State] = {
     "no-way-back": State(_nowhere_back, DEGRADED),
     # merged only
     "merge-only-refused": State(lambda: settle(World(merge_only=(1,)), 10), DEGRADED, True),
-    "merge-only-without-proof": State(
-        lambda: settle(_straight(**_suite_without_min_score()), 20), DEGRADED, True
-    ),
+    "merge-only-without-proof": State(lambda: settle(_straight(**_suite_without_min_score()), 20), DEGRADED, True),
     "merge-only-promoted": State(lambda: settle(_straight(), 90), HEALTHY),
     "merge-only-fails": State(_only_artifact_fails, DEGRADED, True),
 }
 
 
+@cache
+def world_in(name: str) -> World:
+    """The world in that state, made once. Look at it, and copy it before you change it."""
+    return STATES[name].made()
