@@ -5,6 +5,7 @@ Must not know: what a command does with a release.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -94,7 +95,8 @@ def opened(
 ) -> Iterator[Cluster]:
     """A client for the block; errors end the command with one line, and Ctrl-C with nothing."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # an old locale is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale that lacks a character is no reason to fail
     with quiet_end(), told(as_json, failed), explained():
         from controller.runtime.client import KubeClient
 
