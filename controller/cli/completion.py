@@ -32,9 +32,20 @@ def register(app: typer.Typer) -> None:
 
 def completion(shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish.")]) -> None:
     """Print the script that completes `adapterrelease` in a shell: source it in the shell's start-up file."""
-    from typer.completion import get_completion_script
+    from typer.completion import shell_complete
+    from typer.main import get_command
 
-    print(get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value))
+    from controller.cli.main import app
+
+    know_shells()
+    shell_complete(get_command(app), {}, PROGRAM, VARIABLE, f"source_{shell.value}")
+
+
+def know_shells() -> None:
+    """typer does so only when it makes its own options for completion, which are not wanted here."""
+    from typer.completion import get_completion_inspect_parameters
+
+    get_completion_inspect_parameters()
 
 
 def release_names(context: typer.Context, incomplete: str) -> list[str]:

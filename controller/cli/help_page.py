@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from typer.main import get_command
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 _OF_THE_CLUSTER = ("namespace", "context", "kubeconfig")
@@ -97,7 +98,7 @@ def write(app: typer.Typer, check: bool, page: Path = PAGE) -> int:
 
 
 def reference(app: typer.Typer) -> str:
-    group: Any = typer.main.get_command(app)
+    group: Any = get_command(app)
     sections = [line for name, command in group.commands.items() for line in _section(name, command)]
     return "\n".join([_INTRO, *sections]) + "\n"
 

@@ -83,7 +83,5 @@ for commands in (get, status, steer, history, logs, validate, advise, enable, of
 def main() -> None:
     """The console scripts `adapterrelease` and `kubectl-adapterrelease`."""
     if completion.VARIABLE in os.environ:
-        from typer.completion import completion_init
-
-        completion_init()
+        completion.know_shells()
     app(prog_name=completion.PROGRAM if completion.VARIABLE in os.environ else None)
