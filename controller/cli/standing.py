@@ -50,7 +50,7 @@ class Standing:
 def standing(release: AdapterRelease, now: datetime) -> Standing:
     ready = release.status.condition(ConditionType.READY)
     if release.metadata.deletion_timestamp:
-        return Standing(Health.PROGRESSING, "Deleting", ready.message if ready else "the release is being deleted")
+        return Standing(Health.PROGRESSING, "Deleting", "the release is being deleted")
     if ready is None or release.status.observed_generation != release.metadata.generation:
         return _not_seen(release, now)
     if waits_for_person(release):

@@ -291,6 +291,7 @@ STATES: dict[str, State] = {
     "next-version-builds": State(
         lambda: settle(until(promoted().set_version(2), in_step(Step.BUILDING)), 2, slow=True), PROGRESSING
     ),
+    "deletion-not-seen": State(lambda: promoted().delete(), PROGRESSING),
     "deleting": State(lambda: settle(serving_v1().delete(), 1), PROGRESSING),
     # people's own ways back
     "stage-set-back": State(lambda: settle(promoted().edit(stage="Experimental"), 20), HEALTHY),

@@ -5,6 +5,7 @@ Argo CD's script runs in Lua, Flux's expressions in CEL, as their controllers ru
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import lupa
 import pytest
 import yaml
 
+from controller.api.v1alpha1 import AdapterRelease
 from controller.cli.standing import TRIES, TRYING_STEPS, WAITS, Health, Outcome, outcome
 from tests.cli.place import release_of
 from tests.cli.states import STATES, State, world_in
@@ -106,7 +108,7 @@ def test_flux_says_when_it_is_there_and_when_it_will_not_get_there(name: str) ->
 @every_state
 def test_kstatus_takes_nothing_for_done_that_is_not(name: str) -> None:
     obj, state = release_of(world_in(name)), STATES[name]
-    if name == "deleting":
+    if name.startswith("delet"):
         assert kstatus(obj) == "Terminating"
     elif name == "not-seen":  # no status at all: kstatus takes what has no conditions for current
         assert kstatus(obj) == "Current"
@@ -122,6 +124,16 @@ def test_a_condition_stalled_would_tell_kstatus_what_is_final(name: str) -> None
     if outcome(world.release(), world.now)[0] is Outcome.FAILED:
         obj["status"]["conditions"].append({"type": "Stalled", "status": "True"})
     assert (kstatus(obj) == "Failed") is state.final
+
+
+def test_a_stable_release_that_is_ready_and_not_promoted_is_not_there() -> None:
+    """The plan writes both at once; a rule that looks at one of them alone would do until it does not."""
+    obj = copy.deepcopy(release_of(world_in("promoted")))
+    for condition in obj["status"]["conditions"]:
+        if condition["type"] == "Promoted":
+            condition["status"] = "Unknown"
+    assert (argo(obj)[0], flux(obj)) == ("Progressing", "InProgress")
+    assert outcome(AdapterRelease.model_validate(obj), world_in("promoted").now)[0] is Outcome.WAITING
 
 
 def test_the_rules_name_the_reasons_that_status_goes_by() -> None:
