@@ -112,7 +112,7 @@ def _requests(facts: Facts) -> Reason | str:
         return "how many requests it has: --prometheus URL says where to ask"
     said = f"{rate:.2f} requests a second"
     if rate < 0.1:
-        return Reason(-2, f"{said}: a merged model would idle on its GPUs")
+        return Reason(-4, f"{said}: a merged model would idle on its GPUs")
     if rate < 1:
         return Reason(0, said)
     return Reason(2 if rate >= 10 else 1, f"{said}: enough to keep a model of its own busy")
@@ -123,7 +123,7 @@ def _speedup(facts: Facts) -> Reason | str:
         return "the speedup: no artifact was measured yet"
     said = f"measured {facts.speedup:.2f} times the adapter's output tokens a second"
     if facts.speedup < 1.05:
-        return Reason(-3, f"{said}: merging brings nothing")
+        return Reason(-5, f"{said}: merging brings nothing")
     if facts.speedup < 1.2:
         return Reason(0, f"{said}: merging brings little")
     return Reason(2 if facts.speedup >= 1.5 else 1, said)

@@ -133,5 +133,6 @@ def _rate(url: str, release: AdapterRelease) -> float | None:
         found = answer.json()["data"]["result"]
         return float(found[0]["value"][1]) if found else None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, IndexError) as error:
-        message = f"--prometheus {url}: {type(error).__name__}: {error}: is it the root of a Prometheus?"
+        said = (str(error).splitlines() or [""])[0]
+        message = f"--prometheus {url}: {type(error).__name__}: {said}: is it the root of a Prometheus?"
         raise TransientError(message, reason="PrometheusUnavailable") from error

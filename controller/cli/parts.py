@@ -25,8 +25,7 @@ def adapter(view: View, now: datetime, glyphs: Glyphs) -> list[Node]:
     found, job = view.release.status.adapter, _job_node(view, Step.IMPORTING, now, glyphs)
     if found is None:
         wanted = view.release.spec.adapters[0]
-        text = Text(plain(f"adapter {wanted.version}, not imported yet"))
-        return [Node(text, job)]
+        return [Node(Text(plain(f"adapter {wanted.version}, not imported yet")), job)]
     facts = [f"rank {found.rank}" if found.rank else "", bytes_of(found.size_bytes) if found.size_bytes else ""]
     facts += [found.training_run, "merged only" if found.merge_only else ""]
     text = ", ".join(f for f in facts if f)
