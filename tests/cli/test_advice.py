@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.cli.advice import Facts, Verdict, advice
@@ -23,6 +23,7 @@ from tests.cli.states import world_in
 from tests.domain.world import ROUTE
 from tests.reconcile.deployments import container, deployment
 
+patient = settings(deadline=None)  # the machine may be busy
 DAYS = st.floats(0, 400).map(lambda d: timedelta(days=d))
 FACTS = st.builds(
     Facts,
@@ -40,6 +41,7 @@ FACTS = st.builds(
 ORDER = [Verdict.KEEP, Verdict.EITHER, Verdict.MERGE]
 
 
+@patient
 @given(FACTS)
 def test_every_verdict_has_reasons_that_add_up_to_it(facts: Facts) -> None:
     result = advice(facts)
@@ -49,6 +51,7 @@ def test_every_verdict_has_reasons_that_add_up_to_it(facts: Facts) -> None:
     assert all(r.text for r in result.reasons)
 
 
+@patient
 @given(FACTS)
 def test_what_vllm_cannot_serve_is_merged(facts: Facts) -> None:
     assert advice(replace(facts, merge_only=True)).verdict is Verdict.MERGE
@@ -63,6 +66,7 @@ def test_what_vllm_cannot_serve_is_merged(facts: Facts) -> None:
     ],
 )
 def test_more_of_what_speaks_for_it_never_turns_against_it(fact: str, more: st.SearchStrategy[Any]) -> None:
+    @patient
     @given(FACTS, more)
     def holds(facts: Facts, extra: Any) -> None:
         if getattr(facts, fact) is not None:
@@ -74,6 +78,7 @@ def test_more_of_what_speaks_for_it_never_turns_against_it(fact: str, more: st.S
 
 @pytest.mark.parametrize(("fact", "more"), [("variants", st.integers(0, 20)), ("updates_per_week", st.floats(0, 20))])
 def test_more_of_what_speaks_against_it_never_turns_for_it(fact: str, more: st.SearchStrategy[Any]) -> None:
+    @patient
     @given(FACTS, more)
     def holds(facts: Facts, extra: Any) -> None:
         if getattr(facts, fact) is not None:
@@ -83,6 +88,7 @@ def test_more_of_what_speaks_against_it_never_turns_for_it(fact: str, more: st.S
     holds()
 
 
+@patient
 @given(FACTS)
 def test_what_is_not_known_is_named_and_has_no_points(facts: Facts) -> None:
     blind = replace(facts, age=None, updates_per_week=None, requests_per_second=None, speedup=None)

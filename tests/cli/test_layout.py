@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.text import Text
 
@@ -13,6 +13,9 @@ from controller.cli.layout import ASCII, UNICODE, Node, glyphs_for, labelled, tr
 from controller.cli.parts import progress_text
 from controller.cli.table import table
 from controller.cli.words import age, bytes_of, flat, moment, plain, sentence, short
+
+
+patient = settings(deadline=None)  # the machine may be busy
 
 
 def node(text: str, *children: Node) -> Node:
@@ -37,6 +40,7 @@ NODES = st.recursive(
 )
 
 
+@patient
 @given(st.lists(NODES, max_size=4), st.integers(60, 120))
 def test_no_line_of_any_tree_is_longer_than_its_width(nodes: list[Node], width: int) -> None:
     for line in tree(nodes, width, ASCII):
@@ -79,6 +83,7 @@ def test_bytes(count: int, text: str) -> None:
     assert bytes_of(count) == text
 
 
+@patient
 @given(st.text())
 def test_text_of_others_has_no_control_characters_left(text: str) -> None:
     assert not [c for c in plain(text) if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160 or c in "\u202e\u2066"]
