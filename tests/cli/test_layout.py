@@ -14,7 +14,6 @@ from controller.cli.parts import progress_text
 from controller.cli.table import table
 from controller.cli.words import age, bytes_of, flat, moment, plain, sentence, short
 
-
 patient = settings(deadline=None)  # the machine may be busy
 
 
