@@ -31,7 +31,7 @@ def test_a_tree_keeps_its_lines_where_a_text_is_too_long() -> None:
     ]
 
 
-WORDS = st.text("abc  \n漢-", max_size=150)
+WORDS = st.lists(st.text("abc漢-", min_size=1, max_size=30), max_size=25).map(" ".join)
 NODES = st.recursive(
     st.builds(node, WORDS),
     lambda inner: st.builds(lambda text, under: Node(Text(text), under), WORDS, st.lists(inner, max_size=3)),
