@@ -6,6 +6,7 @@ Argo CD's script runs in Lua, Flux's expressions in CEL, as their controllers ru
 from __future__ import annotations
 
 import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def argo(obj: Json) -> tuple[str, str]:
     return str(result["status"]), str(result["message"])
 
 
+@cache
 def flux_expressions() -> Json:
     documents = [yaml.safe_load(b.text) for b in blocks(PAGE) if b.language == "yaml"]
     (kustomization,) = [d for d in documents if d["kind"] == "Kustomization"]
@@ -49,10 +51,14 @@ def flux_expressions() -> Json:
     return expressions
 
 
-def holds(expression: str, obj: Json) -> bool:
+@cache
+def compiled(expression: str) -> celpy.Runner:
     environment = celpy.Environment()
-    program = environment.program(environment.compile(expression))
-    return bool(program.evaluate({key: celpy.json_to_cel(value) for key, value in obj.items()}))
+    return environment.program(environment.compile(expression))
+
+
+def holds(expression: str, obj: Json) -> bool:
+    return bool(compiled(expression).evaluate({key: celpy.json_to_cel(value) for key, value in obj.items()}))
 
 
 def flux(obj: Json) -> str:

@@ -6,7 +6,9 @@ After a change of the tree: `ADAPTERRELEASE_SNAPSHOTS=write pytest tests/cli/tes
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -17,9 +19,9 @@ from controller.cli.reading import read_view
 from controller.cli.standing import TRIES, WAITS, Health, Outcome, outcome, standing
 from controller.cli.tree import shown
 from controller.cli.view import View
-from tests.cli.place import Place
+from tests.cli.place import place_in
 from tests.cli.states import STATES, world_in
-from tests.domain.world import ROUTE, World
+from tests.domain.world import ROUTE
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 WRITE = os.environ.get("ADAPTERRELEASE_SNAPSHOTS") == "write"
@@ -27,21 +29,22 @@ WIDTH = 80
 every_state = pytest.mark.parametrize("name", STATES)
 
 
-def view_of(place: Place, world: World) -> View:
-    place.hold(world)
-    with place.cluster() as cluster:
-        return read_view(cluster, ROUTE)
+@cache
+def view_in(name: str) -> View:
+    """Read from an API server, once."""
+    with TemporaryDirectory() as directory, place_in(Path(directory)) as place:
+        place.hold(world_in(name))
+        with place.cluster() as cluster:
+            return read_view(cluster, ROUTE)
 
 
-def text_of(view: View, world: World, glyphs: Glyphs = UNICODE, width: int = WIDTH) -> str:
-    return "".join(f"{line.plain}\n" for line in shown(view, world.now, glyphs, width))
+def text_of(name: str, glyphs: Glyphs = UNICODE, width: int = WIDTH) -> str:
+    return "".join(f"{line.plain}\n" for line in shown(view_in(name), world_in(name).now, glyphs, width))
 
 
 @every_state
-def test_its_picture(name: str, place: Place) -> None:
-    world = world_in(name)
-    text = text_of(view_of(place, world), world)
-    path = SNAPSHOTS / f"{name}.txt"
+def test_its_picture(name: str) -> None:
+    text, path = text_of(name), SNAPSHOTS / f"{name}.txt"
     if WRITE:
         SNAPSHOTS.mkdir(exist_ok=True)
         path.write_text(text)
@@ -70,9 +73,8 @@ def test_what_needs_a_person_says_what_to_do(name: str) -> None:
 
 @every_state
 @pytest.mark.parametrize("width", [80, 60, 40])
-def test_no_line_is_longer_than_the_terminal_and_ascii_is_enough(name: str, width: int, place: Place) -> None:
-    world = world_in(name)
-    text = text_of(view_of(place, world), world, ASCII, width)
+def test_no_line_is_longer_than_the_terminal_and_ascii_is_enough(name: str, width: int) -> None:
+    text = text_of(name, ASCII, width)
     assert [line for line in text.splitlines() if len(line) > width] == []
     assert text.isascii()
 
