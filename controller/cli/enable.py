@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from controller.cli.ending import DONE, FAILED, note, told
+from controller.cli.keepers import keepers
 from controller.errors import Conflict, NotFound, PermanentError, TransientError
 
 if TYPE_CHECKING:
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _TRIES = 10
-# Whoever keeps a Deployment by these writes it again from elsewhere.
-_KEEPERS = (
-    ("labels", "app.kubernetes.io/managed-by"),
-    ("annotations", "argocd.argoproj.io/tracking-id"),
-    ("labels", "kustomize.toolkit.fluxcd.io/name"),
-)
 
 
 def register(app: typer.Typer) -> None:
@@ -182,10 +177,8 @@ def _refuse_what_others_make(deployment: Json) -> None:
 
 
 def _note_keepers(deployment: Json) -> None:
-    meta = deployment["metadata"]
-    for part, key in _KEEPERS:
-        if value := (meta.get(part) or {}).get(key):
-            note(f"{key}: {value} keeps this Deployment; add there, too, what `adapterrelease enable --print` says")
+    for keeper in keepers(deployment):
+        note(f"{keeper} keeps this Deployment; add there, too, what `adapterrelease enable --print` says")
 
 
 def _difference(name: str, before: Json, after: Json) -> str:

@@ -29,6 +29,8 @@ def told(as_json: bool = False, failed: int = FAILED) -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # who reads the output has gone: nobody to tell
+        raise
     except (AdapterReleaseError, OSError) as e:
         reason = e.reason if isinstance(e, AdapterReleaseError) else str(disk_reason(e))
         findings = findings_of(e) or [{"reason": reason, "message": str(e)}]

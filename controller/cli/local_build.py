@@ -99,7 +99,7 @@ def build_release(
 ) -> BuildResult:
     """Imports the adapters of the release in `path` into the store `out`, and builds its artifact there."""
     release, build = _read(path)
-    where = _Places(_pairs(volumes), _pairs(secrets))
+    where = Places(pairs(volumes), pairs(secrets))
     here = _Here(
         Release(namespace=release.metadata.namespace, name=release.metadata.name),
         BaseReference(model=str(base), name=release.spec.base_ref.name),
@@ -207,11 +207,14 @@ def _read(path: Path) -> tuple[api.AdapterRelease, api.Build]:
     return release, release.spec.build
 
 
-class _Places:
+class Places:
     """Where claims and Secrets of the cluster lie on this machine."""
 
     def __init__(self, volumes: Mapping[str, str], secrets: Mapping[str, str]) -> None:
         self._volumes, self._secrets = volumes, secrets
+
+    def knows(self, claim: str) -> bool:
+        return claim in self._volumes
 
     def source(self, source: api.Source) -> Source:
         if source.uri.startswith("https://"):
@@ -246,7 +249,7 @@ class _Places:
             ) from e
 
 
-def _pairs(arguments: Sequence[str]) -> dict[str, str]:
+def pairs(arguments: Sequence[str]) -> dict[str, str]:
     pairs = dict(a.partition("=")[::2] for a in arguments)
     if bad := [a for a in arguments if "=" not in a]:
         raise PermanentError(f"{bad[0]!r}: give NAME=DIR", reason=Reason.INVALID_ARGUMENT)

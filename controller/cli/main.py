@@ -12,7 +12,20 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import artifacts, build, enable, offline
+from controller.cli import (
+    advise,
+    artifacts,
+    build,
+    completion,
+    enable,
+    get,
+    history,
+    logs,
+    offline,
+    status,
+    steer,
+    validate,
+)
 
 TERMINATION_LOG = Path("/dev/termination-log")
 
@@ -40,9 +53,14 @@ def crd(
 ) -> None:
     """Generate the manifests and the references in docs from the code."""
     from controller.api import crd as generator
+    from controller.cli import help_page
     from controller.cli.metrics_reference import metrics_reference
 
-    raise typer.Exit(generator.main(check=check, more={"docs/metrics.md": metrics_reference()}))
+    stale = [
+        generator.main(check=check, more={"docs/metrics.md": metrics_reference()}),
+        help_page.write(app, check=check),
+    ]
+    raise typer.Exit(max(stale))
 
 
 @app.command()
@@ -62,5 +80,12 @@ def job(
     os._exit(code)
 
 
-for commands in (offline, build, artifacts, enable):
+for commands in (get, status, steer, history, logs, validate, advise, enable, offline, build, artifacts, completion):
     commands.register(app)
+
+
+def main() -> None:
+    """The console scripts `adapterrelease` and `kubectl-adapterrelease`."""
+    if completion.VARIABLE in os.environ:
+        completion.know_shells()
+    app(prog_name=completion.PROGRAM if completion.VARIABLE in os.environ else None)

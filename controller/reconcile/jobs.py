@@ -105,7 +105,7 @@ class Progress:
         self._known: OrderedDict[str, _Heard] = OrderedDict()
 
     def of(self, job: Json, pods: Sequence[Json]) -> str:
-        """As in `merge 40 %`; what was heard last while it does not answer."""
+        """As in `merge 40 %, about 3m left`; what was heard last while it does not answer."""
         uid = job["metadata"]["uid"]
         if waiting := waiting_text(job, pods):
             return waiting
@@ -144,7 +144,8 @@ def _progress_text(answer: Any) -> str:
     stage = _stage(answer)
     if stage is None or stage.total <= 0:
         return stage.name if stage else ""
-    return f"{stage.name} {min(100, round(100 * stage.done / stage.total))} %"
+    left = _left(answer.get("secondsLeft"))
+    return f"{stage.name} {min(100, round(100 * stage.done / stage.total))} %{left}"
 
 
 def _stage(answer: Any) -> StageFacts | None:
@@ -157,6 +158,16 @@ def _stage(answer: Any) -> StageFacts | None:
 
 def _number(value: Any) -> float:
     return value if isinstance(value, int | float) and math.isfinite(value) and value >= 0 else 0.0
+
+
+def _left(seconds: Any) -> str:
+    """Rounded up, so that it does not pretend; nothing where the job does not know."""
+    if not isinstance(seconds, int | float) or not 0 <= seconds < 1e7:
+        return ""
+    if seconds < 60:
+        return f", about {10 * math.ceil(seconds / 10) or 10}s left"
+    minutes = math.ceil(seconds / 60)
+    return f", about {minutes}m left" if minutes < 60 else f", about {minutes // 60}h{minutes % 60}m left"
 
 
 def _ended(pod: Json) -> Json:

@@ -6,11 +6,14 @@ task; a client that retries by itself hides load from those who count it.
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from controller.errors import Gone, LeadershipLost
+import urllib3
+
+from controller.errors import ConnectionLost, Gone, LeadershipLost
 from controller.runtime.transport import Transport, load_configuration
 from controller.runtime.watch import Watch
 
@@ -18,6 +21,7 @@ TIMEOUT = 10.0
 LIST_TIMEOUT = 30.0
 _APPLY = "application/apply-patch+yaml"
 _MERGE_PATCH = "application/merge-patch+json"
+_CHUNK = 1 << 16
 
 Json = dict[str, Any]
 Items = list[Json]
@@ -74,6 +78,18 @@ class KubeClient:
         """An answer that is no JSON, such as the `log` subresource of a pod."""
         return self._transport.request("GET", path, query=query, timeout=timeout).decode("utf-8", "replace")
 
+    def follow_text(self, path: str, query: Mapping[str, str], read_timeout: float) -> Iterator[str]:
+        """The same as it comes, until the server ends it; ConnectionLost after a silence of `read_timeout` seconds."""
+        response = self._transport.stream(path, query=query, read_timeout=read_timeout, verb="GET")
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        try:
+            while chunk := response.read1(_CHUNK):
+                yield decode(chunk)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ConnectionLost(f"GET {path}: {error}") from error
+        finally:
+            response.close()
+
     def list(
         self,
         path: str,
@@ -103,9 +119,14 @@ class KubeClient:
         field_manager: str,
         force: bool = True,
         timeout: float = TIMEOUT,
+        dry_run: bool = False,
     ) -> Json:
-        """Server-side apply: creates or updates; owns exactly the fields in `obj`."""
+        """Server-side apply: creates or updates; owns exactly the fields in `obj`.
+
+        `dry_run`: everything is checked, unknown fields too, and nothing is written.
+        """
         query = {"fieldManager": field_manager, "force": "true" if force else "false"}
+        query |= {"dryRun": "All", "fieldValidation": "Strict"} if dry_run else {}
         return self._write("PATCH", path, obj, query, _APPLY, timeout)
 
     def merge_patch(self, path: str, patch: Mapping[str, Any], timeout: float = TIMEOUT) -> Json:

@@ -143,6 +143,15 @@ class ApiServer:
         return 200, self.etcd.get(place) if place.name else self._list(request)
 
     def _write(self, request: Request) -> tuple[int, Json]:
+        if request.query.get("dryRun") == "All":  # on a copy, and nobody hears of it
+            etcd, self.etcd = self.etcd, self.etcd.copy()
+            try:
+                return self._write_truly(request)
+            finally:
+                self.etcd = etcd
+        return self._write_truly(request)
+
+    def _write_truly(self, request: Request) -> tuple[int, Json]:
         place, subresource = parse(request.path)
         body = request.body or {}
         if request.method == "POST":

@@ -62,6 +62,14 @@ class Etcd:
         self.history: list[Change] = []
         self._applied: dict[tuple[Place, str], Json] = {}
 
+    def copy(self) -> Etcd:
+        """With the same objects; what is written to it stays in it."""
+        with self.changed:
+            other = Etcd()
+            other.revision, other.objects = self.revision, dict(self.objects)
+            other._applied = dict(self._applied)
+            return other
+
     def get(self, place: Place) -> Json:
         with self.changed:
             found = self.objects.get(place)

@@ -193,6 +193,19 @@ def test_a_job_that_waits_says_for_what() -> None:
     assert waiting_text(job(), [pod(code=1)]) == "waiting for its pod"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        *((None, ""), (-1, ""), (1e9, ""), ("soon", ""), (float("nan"), "")),
+        *((0, ", about 10s left"), (41.2, ", about 50s left"), (61, ", about 2m left"), (7300, ", about 2h2m left")),
+    ],
+)
+def test_progress_says_how_long_it_takes_where_the_job_knows(seconds: Any, says: str) -> None:
+    answer = {"stage": "merge", "done": 2, "total": 5, "unit": "bytes", "secondsLeft": seconds}
+    with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, text=json.dumps(answer)))) as http:
+        assert Progress(http).of(job(), [pod(code=None)]) == f"merge 40 %{says}"
+
+
 def test_progress_is_asked_at_most_every_ten_seconds_and_kept_while_it_is_silent() -> None:
     answers: list[Any] = [
         httpx.Response(200, json={"stage": "merge", "done": 2, "total": 5, "unit": "bytes"}),
