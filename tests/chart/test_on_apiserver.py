@@ -149,7 +149,8 @@ def test_from_kubectl_to_helm_by_taking_ownership(chart: Chart, helm: Helm, apis
         helm.kubectl("apply", "--server-side", "-f", "-", manifest=o)
     uid = helm.get("-n", NAME, f"deployment/{full}")["metadata"]["uid"]
     where = ("--kubeconfig", apiserver, "--namespace", NAME)
-    status, output = chart.helm("install", name, CHART, *where, "--take-ownership", values=values)
+    take = ("--take-ownership", "--force-conflicts")  # kubectl owns the fields, too
+    status, output = chart.helm("install", name, CHART, *where, *take, values=values)
     assert status == 0, output
     assert helm.get("-n", NAME, f"deployment/{full}")["metadata"]["uid"] == uid
     status, output = chart.helm("uninstall", name, *where)

@@ -61,11 +61,6 @@ app.kubernetes.io/component: operator
 {{- .Values.settings.metricsPort | default 8080 | int }}
 {{- end }}
 
-{{/* A setting's value, as the program reads it: numbers as they were written, and never in powers of ten. */}}
-{{- define "arc.text" -}}
-{{- ternary . (toJson .) (kindIs "string" .) }}
-{{- end }}
-
 {{/* What values.schema.json cannot say, because it concerns two values. */}}
 {{- define "arc.check" -}}
 {{- if and (eq .Values.rbac.scope "Namespaced") (not .Values.watchNamespaces) }}
