@@ -17,9 +17,9 @@ import pytest
 from tests.api.conftest import cluster as cluster
 from tests.api.kubectl import Kubectl
 from tests.api.manifests import experimental
+from tests.chart.everything import ALL
 from tests.chart.older import older_chart
 from tests.chart.rendering import CHART, Chart
-from tests.chart.test_chart import ALL
 
 pytestmark = [pytest.mark.helm, pytest.mark.apiserver]
 

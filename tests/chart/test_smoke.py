@@ -65,7 +65,7 @@ def smoke(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     source = (CHART / "files" / "smoke.py").read_text()
     assert source.count("https://") == 1
     plain = source.replace("https://", "http://").replace("context=context", "")
-    plain = plain.replace("context = ssl.create_default_context(cafile=ACCOUNT / \"ca.crt\")", "")
+    plain = plain.replace('context = ssl.create_default_context(cafile=ACCOUNT / "ca.crt")', "")
     plain = plain.replace("/var/run/secrets/kubernetes.io/serviceaccount", str(tmp_path))
     (tmp_path / "smoke.py").write_text(plain.replace("PATIENCE = 60.0", "PATIENCE = -1.0"))
     main: Callable[[], int] = runpy.run_path(str(tmp_path / "smoke.py"))["main"]
