@@ -8,7 +8,7 @@ UV_COMPILE := .venv/bin/uv pip compile --quiet --no-config --python-version 3.11
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox up down demo test test-unit lint generate pictures locks clean-cache
+.PHONY: help setup sandbox up down demo test test-unit lint generate pictures sbom locks clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ test: sandbox ## all tests, end to end included
 	@$(PYTHON) -m pytest
 
 test-unit: setup ## the fast tests, which need nothing but .venv
-	@$(PYTHON) -m pytest -q -n 4 -m "not e2e and not apiserver and not prometheus and not ml"
+	@$(PYTHON) -m pytest -q -n 4 -m "not e2e and not apiserver and not prometheus and not ml and not helm"
 
 lint: setup ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check .
@@ -49,17 +49,29 @@ lint: setup ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/lint-imports
 	@$(PYTHON) -m controller crd --check
 	@$(PYTHON) -m dashboards --check
+	@$(PYTHON) -m charts.generate --check
 
-generate: setup ## write manifests/crd.yaml, the dashboards and what else comes from code
-	@$(PYTHON) -m controller crd
+generate: setup ## write what comes from code: CRD, references, dashboards, the chart's copies, manifests/install.yaml
 	@$(PYTHON) -m dashboards
+	@$(PYTHON) -m controller crd
+	@$(PYTHON) -m charts.generate
 
 pictures: setup ## pictures of the dashboards; PROMETHEUS=URL or DATA=directory, ARGS="--start ..."
 	@$(PYTHON) -m bench.pictures $(if $(PROMETHEUS),--prometheus $(PROMETHEUS)) $(if $(DATA),--data $(DATA)) $(ARGS)
 
+sbom: setup ## write what is in both images to build/sbom, as CycloneDX
+	@for image in controller job; do \
+	  mkdir -p build/sbom; \
+	  .venv/bin/cyclonedx-py requirements locks/$$image.lock --pyproject pyproject.toml --mc-type application \
+	    --output-reproducible --of JSON --sv 1.6 --output-file build/sbom/$$image.cdx.json || exit 1; \
+	done
+
 locks: setup ## pin the newest allowed versions in locks/
 	@$(UV_COMPILE) --upgrade pyproject.toml --group dev --output-file locks/dev.lock
 	@$(UV_COMPILE) --upgrade --override locks/ml-overrides.txt locks/ml.in --output-file locks/ml.lock
+	@$(UV_COMPILE) --constraints locks/dev.lock pyproject.toml --output-file locks/controller.lock
+	@$(UV_COMPILE) --constraints locks/ml.lock pyproject.toml --extra job --output-file locks/job.lock
+	@$(UV_COMPILE) --upgrade locks/build.in --output-file locks/build.lock
 
 clean-cache: down ## stop the cluster and remove all that is cached (the next start is cold)
 	@rm -rf "$(CACHE)"

@@ -1,6 +1,6 @@
-"""Models -> the CRD, the installation, the reference in docs/. CI fails when a file is out of date.
+"""Models -> the CRD, its template in the chart, the reference in docs/. CI fails when a file is out of date.
 
-Must not know: how a cluster is reached; people and tests apply these files.
+Must not know: how a cluster is reached, nor Helm; manifests/install.yaml is made of the chart by charts/generate.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from controller.api.chart import CHART, copies, crd_template, left_over
 from controller.api.explanations import reasons_reference
 from controller.api.reference import api_reference
 from controller.api.schema import RULES, Schema, structural_schema
@@ -107,12 +108,12 @@ def custom_resource_definition() -> dict[str, Any]:
 def generated_files(root: Path = ROOT) -> dict[Path, str]:
     """Every generated file with the text that it should have."""
     crd = HEADER + yaml.dump(custom_resource_definition(), Dumper=_Dumper, sort_keys=False, width=110)
-    parts = [path.read_text() for path in sorted((root / "manifests" / "install").glob("*.yaml"))]
     return {
         root / "manifests" / "crd.yaml": crd,
-        root / "manifests" / "install.yaml": "---\n".join([crd, *parts]),
+        root / CHART / "templates" / "crd.yaml": crd_template(crd),
         root / "docs" / "api.md": api_reference(release_schema(), f"{GROUP}/{VERSION}"),
         root / "docs" / "reasons.md": reasons_reference(),
+        **copies(root),
     }
 
 
@@ -121,6 +122,12 @@ def main(check: bool = False, root: Path = ROOT, more: Mapping[str, str] | None 
 
     `more`: what others generate, by its path in the project.
     """
+    gone = list(left_over(root))
+    for path in gone:
+        if check:
+            sys.stderr.write(f"{path.relative_to(root)} is a copy of nothing: run `make generate` and commit that\n")
+        else:
+            path.unlink()
     wanted = generated_files(root) | {root / name: text for name, text in (more or {}).items()}
     stale = [(path, text) for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
     for path, text in stale:
@@ -131,7 +138,7 @@ def main(check: bool = False, root: Path = ROOT, more: Mapping[str, str] | None 
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             sys.stderr.write(f"{name} written\n")
-    return 1 if check and stale else 0
+    return 1 if check and (stale or gone) else 0
 
 
 class _Dumper(yaml.SafeDumper):

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from controller.api.chart import CHART, crd_template
 from controller.api.crd import ROOT, custom_resource_definition, generated_files, main, release_schema
 from controller.api.schema import RULES, structural_schema
 from controller.api.types import DURATION_PATTERN, parse_duration
-from tests.api.manifests import Manifest
 
 Schema = dict[str, Any]
 
@@ -37,7 +37,7 @@ def node(path: str) -> Schema:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of everything that is generated, and of what it is generated from beside the models."""
-    for name in ("manifests", "docs"):
+    for name in ("manifests", "docs", "charts"):
         shutil.copytree(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -63,7 +63,7 @@ def test_a_missing_file_is_noticed_and_written(checkout: Path) -> None:
 
 
 def test_the_text_is_the_definition() -> None:
-    (text,) = [text for path, text in generated_files().items() if path.name == "crd.yaml"]
+    text = generated_files()[ROOT / "manifests" / "crd.yaml"]
     assert yaml.safe_load(text) == custom_resource_definition()
     assert "&id" not in text
 
@@ -151,9 +151,29 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         parse_duration(text)
 
 
-def test_the_installation_is_the_crd_and_every_part(checkout: Path) -> None:
-    installed = list(yaml.safe_load_all((checkout / "manifests" / "install.yaml").read_text()))
-    parts: list[Manifest] = [custom_resource_definition()]
-    for path in sorted((checkout / "manifests" / "install").glob("*.yaml")):
-        parts += yaml.safe_load_all(path.read_text())
-    assert installed == parts
+def test_the_installation_has_the_crd_of_the_models(checkout: Path) -> None:
+    """tests/chart says that all of it is the chart, which needs Helm."""
+    installed = yaml.safe_load_all((checkout / "manifests" / "install.yaml").read_text())
+    (crd,) = [document for document in installed if document["kind"] == "CustomResourceDefinition"]
+    assert crd["spec"] == custom_resource_definition()["spec"]
+
+
+def test_the_chart_s_copies_of_rules_and_dashboards_are_made_and_removed(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = checkout / "manifests" / "prometheus" / "new.yaml"
+    copy = checkout / CHART / "files" / "prometheus" / "new.yaml"
+    source.parent.mkdir(exist_ok=True)
+    source.write_text("groups: []\n")
+    assert main(check=True, root=checkout) == 1
+    assert main(root=checkout) == 0
+    assert copy.read_text() == "groups: []\n"
+    source.unlink()
+    assert main(check=True, root=checkout) == 1
+    assert "files/prometheus/new.yaml is a copy of nothing" in capsys.readouterr().err
+    assert main(root=checkout) == 0
+    assert not copy.exists()
+
+
+def test_braces_in_the_crd_are_no_template() -> None:
+    assert '{{ "{{" }}.x}}' in crd_template("# h\napiVersion: v1\nspec:\n  a: '{{.x}}'\n")
