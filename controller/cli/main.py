@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import artifacts, build, enable, offline
+from controller.cli import artifacts, build, enable, offline, report
 
 TERMINATION_LOG = Path("/dev/termination-log")
 
@@ -61,5 +61,5 @@ def job(
     os._exit(code)
 
 
-for commands in (offline, build, artifacts, enable):
+for commands in (offline, build, artifacts, report, enable):
     commands.register(app)
