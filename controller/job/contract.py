@@ -213,6 +213,9 @@ class Benchmark(Document):
     requests: int = Field(64, ge=1)
 
 
+KeepExamples = Literal["Changed", "None"]
+
+
 class EvaluatedArtifact(Document):
     """What the candidate serves, and the adapter in it: what the kept scores are about.
 
@@ -242,7 +245,7 @@ class EvaluateContract(Document):
     api_key_file: str | None = None
     suites: tuple[Suite, ...] = Field(min_length=1)
     benchmark: Benchmark | None = Benchmark()
-    examples: Literal["Changed", "None"] = "Changed"
+    examples: KeepExamples = "Changed"
 
     @model_validator(mode="after")
     def _scores_are_kept_in_a_store(self) -> EvaluateContract:

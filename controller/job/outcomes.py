@@ -68,9 +68,7 @@ def _right(suite: Suite, answer: Answer, example: Example) -> bool:
     return answer.text is not None and is_right(suite.scorer, answer.text, example.expected)
 
 
-def _result(
-    suite: Suite, pairs: Sequence[_Pair], right: Sequence[tuple[bool, bool]], *, alone: bool
-) -> SuiteResult:
+def _result(suite: Suite, pairs: Sequence[_Pair], right: Sequence[tuple[bool, bool]], *, alone: bool) -> SuiteResult:
     samples = len(pairs)
     same = sum(_same(pair) for pair in pairs)
     return SuiteResult(

@@ -27,8 +27,8 @@ class Axis:
     end: float
 
     def at(self, value: float) -> float:
-        width = self.high - self.low or 1.0
-        return round(self.start + (min(max(value, self.low), self.high) - self.low) / width * (self.end - self.start), 2)
+        inside = min(max(value, self.low), self.high) - self.low
+        return round(self.start + inside / (self.high - self.low or 1.0) * (self.end - self.start), 2)
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,7 @@ class Frame:
     y_ticks: tuple[tuple[float, str], ...]
 
 
-def lines(
-    identity: str, title: str, said: str, frame: Frame, drawn: Sequence[Line], *, dots: bool = False
-) -> Element:
+def lines(identity: str, title: str, said: str, frame: Frame, drawn: Sequence[Line], *, dots: bool = False) -> Element:
     """One line for each of the two, named in a legend above."""
     content: list[Element] = [*_legend([line.who for line in drawn]), *_frame(frame)]
     for line in drawn:
@@ -161,8 +159,18 @@ def _legend(names: Sequence[str]) -> list[Element]:
     found, right = [], WIDTH - 8.0
     for who in reversed(names):
         left = right - len(who) * _LETTER - 30
-        found.append(el("line", x1=left, x2=left + 20, y1=9, y2=9, class_=who, stroke_width=2,
-                        stroke_dasharray=None if who == ADAPTER else "6 4"))
+        found.append(
+            el(
+                "line",
+                x1=left,
+                x2=left + 20,
+                y1=9,
+                y2=9,
+                class_=who,
+                stroke_width=2,
+                stroke_dasharray=None if who == ADAPTER else "6 4",
+            )
+        )
         found.append(dot(who, left + 10, 9))
         found.append(el("text", who, x=left + 26, y=13, class_=who))
         right = left - 14
@@ -185,9 +193,10 @@ def bars(identity: str, title: str, said: str, drawn: Sequence[Bar]) -> Element:
     content: list[Element] = []
     for number, bar in enumerate(drawn):
         y, length = number * 36, max(axis.at(bar.value), 1.5)
+        tone = bar.who if bar.who == "other" else f"{bar.who} solid"
         content += [
             el("text", clipped(bar.label, 50), x=0, y=y + 12, class_="name"),
-            el("rect", x=0, y=y + 17, width=length, height=11, class_=bar.who if bar.who == "other" else f"{bar.who} solid"),
+            el("rect", x=0, y=y + 17, width=length, height=11, class_=tone),
             el("text", bar.shown, x=length + 6, y=y + 27, class_="name"),
         ]
     return svg(identity, title, said, len(drawn) * 36, *content)
@@ -195,4 +204,3 @@ def bars(identity: str, title: str, said: str, drawn: Sequence[Bar]) -> Element:
 
 def clipped(text: str, letters: int) -> str:
     return text if len(text) <= letters else f"{text[: letters - 1]}…"
-

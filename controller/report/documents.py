@@ -132,9 +132,7 @@ def _speed(said: Evaluation) -> Speed | None:
     if timed is None:
         return None
     sides = [
-        Side(
-            t.output_tokens_per_second, t.requests_per_second, t.mean_latency_seconds, t.p95_latency_seconds, t.errors
-        )
+        Side(t.output_tokens_per_second, t.requests_per_second, t.mean_latency_seconds, t.p95_latency_seconds, t.errors)
         if t is not None
         else None
         for t in (timed.reference, timed.candidate)

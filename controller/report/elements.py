@@ -23,7 +23,7 @@ def escaped(text: str) -> str:
 
 
 def _may_stand(code: int) -> bool:
-    return code in (9, 10, 13) or 32 <= code < 0x7F or 0xA0 <= code < 0xD800 or 0xE000 <= code
+    return code in (9, 10, 13) or 32 <= code < 0x7F or 0xA0 <= code < 0xD800 or code >= 0xE000
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def style(sheet: str) -> Style:
 
 
 def el(
-    name: str, /, *children: Element | str | None | Iterable[Element | str | None], **attributes: str | float | None
+    name: str, /, *children: Element | str | Iterable[Element | str | None] | None, **attributes: str | float | None
 ) -> Element:
     """`el("p", "text", class_="x")`. None is left out, lists are flattened; `_` in attributes' names is `-`."""
     if not _NAME.fullmatch(name) or name in _REFUSED:
@@ -74,7 +74,7 @@ def el(
 
 
 def _flat(
-    children: Iterable[Element | str | None | Iterable[Element | str | None]],
+    children: Iterable[Element | str | Iterable[Element | str | None] | None],
 ) -> Iterator[Element | str]:
     for child in children:
         if isinstance(child, Element | str):

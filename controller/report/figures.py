@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from controller.report.facts import Report
+from controller.report.facts import Report, Side
 from controller.report.numbers import percent, points, seconds, size, times
 from controller.report.scores import Scored, scored, worst
 from controller.report.visible import plain
@@ -49,8 +49,12 @@ def _speed(report: Report) -> Iterator[Figure]:
     if speed.speedup is not None:
         load = f", {speed.concurrency} in flight" if speed.concurrency else ""
         yield Figure("Speedup", times(speed.speedup), f"output tokens a second{load}")
-    name, before, after = ("Latency, 95 % within", speed.adapter and speed.adapter.p95_seconds, speed.artifact.p95_seconds)
-    if after is None:
-        name, before, after = ("Mean latency", speed.adapter and speed.adapter.mean_seconds, speed.artifact.mean_seconds)
-    if after is not None:
-        yield Figure(name, seconds(after), f"adapter: {seconds(before)}" if before is not None else "")
+    adapter = speed.adapter or Side()
+    if speed.artifact.p95_seconds is not None:
+        yield _latency("Latency, 95 % within", adapter.p95_seconds, speed.artifact.p95_seconds)
+    elif speed.artifact.mean_seconds is not None:
+        yield _latency("Mean latency", adapter.mean_seconds, speed.artifact.mean_seconds)
+
+
+def _latency(name: str, before: float | None, after: float) -> Figure:
+    return Figure(name, seconds(after), f"adapter: {seconds(before)}" if before is not None else "")

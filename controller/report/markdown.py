@@ -13,7 +13,7 @@ from controller.job.evaluation import ChangedExample, Said
 from controller.job.markup import cell, code
 from controller.report.changes import TALLY_HEADS, Group, groups, tallies
 from controller.report.confidence import Interval
-from controller.report.facts import Report
+from controller.report.facts import Report, Suite
 from controller.report.figures import figures
 from controller.report.numbers import count, counted, percent, points, seconds, size, times
 from controller.report.page_speed import rounds_note, rows_of
@@ -174,16 +174,17 @@ def _rest(report: Report) -> Iterator[str]:
         yield "### Other evaluations of this artifact"
         yield _table(
             ("Ended", "Scores of the artifact", "Speedup"),
-            (
-                (cell(e.finished), cell(", ".join(f"{s.name} {percent(s.artifact)}" for s in e.suites)), times(e.speedup))
-                for e in report.earlier
-            ),
+            ((cell(e.finished), cell(_shares(e.suites)), times(e.speedup)) for e in report.earlier),
         )
     if report.missing:
         yield "### What this report does not have"
         yield "\n".join(f"- {code(plain(text))}" for text in report.missing)
     if report.sources:
         yield "Made of " + ", ".join(f"{code(s.name)} (sha256 {code(s.sha256)})" for s in report.sources) + "."
+
+
+def _shares(suites: Iterable[Suite]) -> str:
+    return ", ".join(f"{s.name} {percent(s.artifact)}" for s in suites)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

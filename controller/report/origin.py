@@ -70,9 +70,7 @@ def _merged(made: ArtifactStatement) -> Iterator[Detail]:
         yield Detail("Quantized", "no")
         return
     group = spec.get("groupSize")
-    yield Detail(
-        "Quantized", f"{spec.get('method')} {spec.get('scheme')}" + (f", groups of {group}" if group else "")
-    )
+    yield Detail("Quantized", f"{spec.get('method')} {spec.get('scheme')}" + (f", groups of {group}" if group else ""))
     yield from _calibration(made, spec)
 
 

@@ -104,8 +104,12 @@ def _foot(report: Report) -> Element:
         el(
             "div",
             el("p", "Made by adapterrelease report, of these documents:"),
-            el("ul", (el("li", shown(s.name), ", sha256 ", el("code", s.sha256)) for s in report.sources), class_="plain")
-            if report.sources
-            else el("p", "the status of the release."),
+            el("ul", _sources(report), class_="plain"),
         ),
     )
+
+
+def _sources(report: Report) -> list[Element]:
+    if not report.sources:
+        return [el("li", "the status of the release")]
+    return [el("li", shown(s.name), ", sha256 ", el("code", s.sha256)) for s in report.sources]

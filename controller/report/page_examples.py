@@ -114,9 +114,7 @@ def _said(who: str, text: Text, outcome: str) -> Element:
     return _block(who, shown(text.text), outcome, text.left_out)
 
 
-def _block(
-    who: str, words: list[Element | str], outcome: str, left_out: int, class_: str | None = None
-) -> Element:
+def _block(who: str, words: list[Element | str], outcome: str, left_out: int, class_: str | None = None) -> Element:
     rest = f"{counted(left_out, 'character', 'characters')} left out here" if left_out else None
     return el(
         "div",

@@ -7,6 +7,7 @@ from controller.report.charts import ADAPTER, ARTIFACT, Bar, bars
 from controller.report.elements import Element, el
 from controller.report.facts import Detail, Report, Suite
 from controller.report.numbers import percent, seconds, size, times
+from controller.report.visible import plain
 
 _WHO = {"Adapter": ADAPTER, "Artifact": ARTIFACT}
 
@@ -17,7 +18,7 @@ def sizes_and_stages(report: Report) -> Element | None:
 
 
 def _sizes(report: Report) -> Element | None:
-    found = [Bar(s.label, s.count, size(s.count), _WHO.get(s.label, "other")) for s in report.sizes]
+    found = [Bar(plain(s.label), s.count, size(s.count), _WHO.get(s.label, "other")) for s in report.sizes]
     if not found:
         return None
     said = "; ".join(f"{b.label}: {b.shown}" for b in found)
@@ -25,7 +26,7 @@ def _sizes(report: Report) -> Element | None:
 
 
 def _stages(report: Report) -> Element | None:
-    found = [Bar(f"{s.job}: {s.name}", s.seconds, seconds(s.seconds)) for s in report.stages]
+    found = [Bar(plain(f"{s.job}: {s.name}"), s.seconds, seconds(s.seconds)) for s in report.stages]
     if not found:
         return None
     said = "; ".join(f"{b.label}: {b.shown}" for b in found)
@@ -56,10 +57,7 @@ def earlier(report: Report) -> Element | None:
         table(
             "The last one first",
             ("Ended", "Scores of the artifact", "Speedup"),
-            (
-                (foreign(e.finished), foreign(_scores(e.suites)), times(e.speedup))
-                for e in report.earlier
-            ),
+            ((foreign(e.finished), foreign(_scores(e.suites)), times(e.speedup)) for e in report.earlier),
         ),
     )
 

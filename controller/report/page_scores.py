@@ -72,9 +72,7 @@ def _chart(found: Sequence[Scored]) -> Element | None:
         return None
     said = "; ".join(f"{name}: " + ", ".join(f"{m.who} {m.shown}" for m in marks) for name, marks in rows)
     title = "Score of each suite, with its interval"
-    return el(
-        "div", el("figure", el("figcaption", title), whiskers("scores", title, said, rows)), class_="charts"
-    )
+    return el("div", el("figure", el("figcaption", title), whiskers("scores", title, said, rows)), class_="charts")
 
 
 def _marks(s: Scored) -> list[Whisker]:

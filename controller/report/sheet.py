@@ -93,7 +93,8 @@ footer div{border-top:1px solid var(--line);padding-top:1rem}
 """
 _PRINT = """
 @media print{@page{margin:15mm}body{font-size:10.5pt}h2,h3,summary,figcaption{break-after:avoid}
- figure,tr,.said,.verdict,.figures{break-inside:avoid}.words{max-height:none;overflow:visible;border:1px solid var(--line)}
+ figure,tr,.said,.verdict,.figures{break-inside:avoid}
+ .words{max-height:none;overflow:visible;border:1px solid var(--line)}
  .scroll{overflow:visible}details::details-content{content-visibility:visible;height:auto}
  .verdict,.words,del,ins,.hidden{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """

@@ -1,4 +1,4 @@
-"""Documents as a build and an evaluation leave them in a store, written by the code that writes them, without servers."""
+"""Documents as a build and an evaluation leave them in a store, written by what writes them, without any server."""
 
 from __future__ import annotations
 
@@ -45,7 +45,14 @@ GB = 1_000_000_000
 def artifact_statement(name: str = NAME, training_run: str = "mlflow:/runs/4711", **measured: Any) -> ArtifactStatement:
     """artifact.json of a model of 8 billion weights, quantized to four bits."""
     told = {
-        "seconds": {"preflight": 1.2, "digest": 14.8, "calibration": 6.1, "merge": 41.5, "quantize": 1912.0, "publish": 9.4},
+        "seconds": {
+            "preflight": 1.2,
+            "digest": 14.8,
+            "calibration": 6.1,
+            "merge": 41.5,
+            "quantize": 1912,
+            "publish": 9.4,
+        },
         "sizeBytes": {"base": 16 * GB, "adapters": 83_900_000},
         **measured,
     }
