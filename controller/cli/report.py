@@ -90,7 +90,7 @@ def _without_examples(made: Report) -> Report:
 
 
 def _of_directory(directory: Path, release: Path | None, evaluation: str | None) -> Report:
-    documents = _documents(directory)
+    documents = documents_in(directory)
     made = _reported(directory, documents, evaluation)
     if release is None:
         return made
@@ -111,7 +111,7 @@ def _of_release(release: AdapterRelease, artifact: Path | None, evaluation: str 
                 reason=Reason.ARTIFACT_NOT_FOUND,
             )
         return made
-    documents, status = _documents(artifact), release.status.artifact
+    documents, status = documents_in(artifact), release.status.artifact
     kept = status.validation_inputs if status is not None else ""
     chosen = evaluation or (kept if f"{kept}.json" in documents.beside else None)
     return judged(_reported(artifact, documents, chosen), release)
@@ -126,7 +126,7 @@ def _reported(directory: Path, documents: Documents, evaluation: str | None) -> 
         raise PermanentError(f"{directory}: {e}", reason=Reason.INVALID_ARGUMENT) from e
 
 
-def _documents(directory: Path) -> Documents:
+def documents_in(directory: Path) -> Documents:
     from controller.job.provenance import read_text
     from controller.report.documents import Documents
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.cli.report import _documents
+from controller.cli.report import documents_in
 from controller.job import provenance
 from controller.job.evaluation import Change
 from controller.report.documents import Documents, evaluation_of, report_of
@@ -22,7 +22,7 @@ def sample(tmp_path: Path) -> Sample:
 
 
 def reported(sample: Sample, inputs: str | None = None) -> Report:
-    return report_of(_documents(sample.directory), inputs)
+    return report_of(documents_in(sample.directory), inputs)
 
 
 def test_a_fresh_evaluation_lacks_nothing(sample: Sample) -> None:
@@ -112,7 +112,7 @@ def test_the_last_evaluation_is_reported_and_the_others_are_named(sample: Sample
     assert report.evaluated == "2026-11-25T09:00:00Z" and report.suites[0].name == "support"
     assert [e.finished for e in report.earlier] == ["2026-11-25T08:00:00Z"]
     assert reported(sample, "1" * 64).suites[0].name == "tone"
-    assert evaluation_of(_documents(sample.directory), "1" * 64) is not None
+    assert evaluation_of(documents_in(sample.directory), "1" * 64) is not None
     with pytest.raises(ValueError, match=r"no evaluation 3+ of this artifact"):
         reported(sample, "3" * 64)
 

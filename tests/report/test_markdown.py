@@ -9,7 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from controller.cli.report import _documents
+from controller.cli.report import documents_in
 from controller.report.documents import report_of
 from controller.report.facts import Report
 from controller.report.markdown import LONGEST, markdown_of
@@ -21,7 +21,7 @@ from tests.report.samples import Sample, renamed, support, tone
 def report(tmp_path: Path) -> Report:
     sample = Sample(tmp_path)
     sample.measured(support(), tone())
-    return report_of(_documents(sample.directory))
+    return report_of(documents_in(sample.directory))
 
 
 def tokens(text: str) -> list[Token]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.cli.report import _documents
+from controller.cli.report import documents_in
 from controller.report.documents import report_of
 from controller.report.facts import Report, Verdict
 from controller.report.page import POLICY, page_of
@@ -21,7 +21,7 @@ from tests.report.test_elements import Reader
 def report(tmp_path: Path) -> Report:
     sample = Sample(tmp_path)
     sample.measured(support(), tone())
-    return report_of(_documents(sample.directory))
+    return report_of(documents_in(sample.directory))
 
 
 def names(page: str) -> list[str]:
@@ -61,7 +61,7 @@ def test_the_policy_allows_nothing_but_its_own_style(report: Report) -> None:
 def test_the_same_documents_make_the_same_bytes(report: Report, tmp_path: Path) -> None:
     again = Sample(tmp_path / "again")
     again.measured(support(), tone())
-    assert page_of(report_of(_documents(again.directory))) == page_of(report)
+    assert page_of(report_of(documents_in(again.directory))) == page_of(report)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_without_examples_no_word_of_them_is_in_the_page(report: Report) -> None
 def test_an_artifact_that_was_measured_alone_is_compared_with_nothing(tmp_path: Path) -> None:
     sample = Sample(tmp_path)
     sample.measured(renamed(support(), adapter=None))
-    text = Reader(page_of(report_of(_documents(sample.directory)))).text
+    text = Reader(page_of(report_of(documents_in(sample.directory)))).text
     assert "Difference" not in text and "Speedup" not in text and "adapter 9" not in text
     assert "Wrong (12)" in text and "94.0 %89.8 to 96.9" in text
 
