@@ -8,13 +8,14 @@ or shown.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from controller.job.attestation import Descriptor, Part, Statement
 from controller.job.document import Digest, Finite
 from controller.job.strict_json import parse_object
+from controller.job.summary import Share
 
 PREDICATE_TYPE = "https://adapterrelease.dev/evaluation/v1alpha1"
 EXAMPLES_VERSION = "evaluation.adapterrelease.dev/v1alpha1"
@@ -57,15 +58,18 @@ class Round(Part):
     candidate: Turn
 
 
+_Levels = Annotated[tuple[Finite, ...], Field(max_length=101)]
+
+
 class Quantiles(Part):
     """Seconds that a request took, at most, in 0, 1, ... 100 % of them; empty without an answer."""
 
-    reference: tuple[Finite, ...] | None = None
-    candidate: tuple[Finite, ...]
+    reference: _Levels | None = None
+    candidate: _Levels
 
 
 class Curves(Part):
-    rounds: tuple[Round, ...]
+    rounds: tuple[Round, ...] = Field(max_length=100)
     latency_quantiles: Quantiles
 
 
@@ -122,9 +126,9 @@ class SuiteScore(Part):
 
     name: str
     samples: int = Field(ge=0)
-    reference: Finite | None = None
-    candidate: Finite
-    agreement: Finite | None = None
+    reference: Share | None = None
+    candidate: Share
+    agreement: Share | None = None
     errors: int = 0
     scorer: str = ""
     max_tokens: int | None = None

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from controller.report.elements import Element, el
 
 WIDTH = 360
-_ROW = 44
+_ROW = 62  # a name and two marks
+_NAMES = 124  # pixels for words on the left
 _LETTER = 6.6  # of 12 px type, on average
 ADAPTER, ARTIFACT = "adapter", "artifact"
 
@@ -66,12 +67,12 @@ def whiskers(identity: str, title: str, said: str, rows: Sequence[tuple[str, Seq
     """Shares with their intervals, one row for each name, on one axis that begins where they do."""
     lowest = min(w.low for _, marks in rows for w in marks)
     low = max(0.0, min(0.9, int(lowest * 10) / 10))
-    axis = Axis(low, 1.0, 8, WIDTH - 8)
-    bottom = len(rows) * (_ROW + 18) + 6
+    axis = Axis(low, 1.0, _NAMES, WIDTH - 8)
+    bottom = len(rows) * _ROW + 6
     content = [_percent_axis(axis, bottom)]
     for number, (name, marks) in enumerate(rows):
-        top = number * (_ROW + 18)
-        content.append(el("text", clipped(name, 46), x=8, y=top + 13, class_="name"))
+        top = number * _ROW
+        content.append(el("text", clipped(name, 50), x=0, y=top + 13, class_="name"))
         for place, mark in enumerate(marks):
             content.append(_whisker(mark, axis, top + 26 + place * 18))
     return svg(identity, title, said, bottom + 22, *content)
@@ -79,21 +80,12 @@ def whiskers(identity: str, title: str, said: str, rows: Sequence[tuple[str, Seq
 
 def _whisker(mark: Whisker, axis: Axis, y: float) -> Element:
     left, right, middle = axis.at(mark.low), axis.at(mark.high), axis.at(mark.value)
-    room_right = right + 6 + len(mark.shown) * _LETTER < axis.end
-    label = el(
-        "text",
-        mark.shown,
-        x=right + 6 if room_right else left - 6,
-        y=y + 4,
-        class_=mark.who,
-        text_anchor="start" if room_right else "end",
-    )
     return el(
         "g",
+        el("text", mark.shown, x=0, y=y + 4, class_=mark.who),
         el("line", x1=left, x2=right, y1=y, y2=y, stroke_width=2, class_=mark.who),
         *(el("line", x1=x, x2=x, y1=y - 4, y2=y + 4, stroke_width=2, class_=mark.who) for x in (left, right)),
         dot(mark.who, middle, y),
-        label,
     )
 
 

@@ -62,8 +62,8 @@ def counted(value: int, one: str, many: str) -> str:
 
 def nice_top(value: float) -> float:
     """The end of an axis: 1, 2, 2.5 or 5 times a power of ten, not below `value`."""
-    if value <= 0:
-        return 1.0
+    if value < 1e-9:
+        return 1e-9 if value > 0 else 1.0
     power = 1.0
     while power > value:
         power /= 10

@@ -134,7 +134,7 @@ def test_a_file_that_is_no_evaluation_is_named_and_the_rest_is_reported(text: st
     assert report.suites and any(t.startswith("What other.json says: ") for t in report.missing)
 
 
-@pytest.mark.parametrize("change", [{"candidate": float("nan")}, {"candidate": "1"}, {"samples": -1}])
+@pytest.mark.parametrize("change", [{"candidate": float("nan")}, {"candidate": "1"}, {"samples": -1}, {"candidate": 1.5}])
 def test_scores_that_are_none_are_not_reported(change: dict[str, Any], sample: Sample) -> None:
     sample.measured(tone())
 
