@@ -118,9 +118,11 @@ class Statement:
         return Descriptor(name=name, digest={"sha256": digest}, media_type=EXAMPLES_TYPE)
 
     def _examples_named(self) -> str | None:
-        """By the statement that is there, which may be that of a try that was quicker."""
-        named = read_object(self.path)["predicate"].get("examples")
-        return named["name"] if named else None
+        """By the statement that is there, which may be that of a try that was quicker; `kept` says if it is none."""
+        try:
+            return str(read_object(self.path)["predicate"]["examples"]["name"])
+        except (KeyError, TypeError, ValueError):
+            return None
 
     def _statement(
         self, contract: EvaluateContract, result: EvaluateResult, kept: Kept, examples: Descriptor | None
