@@ -162,7 +162,7 @@ def _speed(report: Report) -> Iterator[str]:
 def _rest(report: Report) -> Iterator[str]:
     if report.sizes or report.stages:
         yield "### Size and time"
-        parts = [f"{s.label} {size(s.count)}" for s in report.sizes]
+        parts = [f"{code(s.label)} {size(s.count)}" for s in report.sizes]
         yield ", ".join(parts) + "." if parts else ""
         stages = [f"{code(f'{s.job}: {s.name}')} {seconds(s.seconds)}" for s in report.stages]
         yield ", ".join(stages) + "." if stages else ""
