@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.job.benchmark import timed
@@ -58,6 +58,7 @@ def test_an_example_has_one_outcome(adapter: str | None, artifact: str | None, c
 TEXTS = st.sampled_from(["yes", "oh yes", "no", "never", None])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=40))
 def test_outcomes_add_up_to_the_scores(pairs: list[tuple[str | None, str | None]]) -> None:
     found = of(*pairs)
@@ -115,6 +116,7 @@ def test_content_that_is_no_text_is_none(content: Any) -> None:
     assert found.messages[0].text == ""
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(st.characters(exclude_categories=()), max_size=40))
 def test_whatever_a_model_says_can_be_written_and_read_again(said: str) -> None:
     _, changed = parse_examples(as_lines(ABOUT, [of(("yes", f"no {said}"))]).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.report.elements import el, style
@@ -31,6 +31,7 @@ class Reader(HTMLParser):
 READABLE = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(READABLE, READABLE)
 def test_text_and_values_come_back_as_they_were_whatever_is_in_them(text: str, value: str) -> None:
     read = Reader(str(el("p", text, title=value)))

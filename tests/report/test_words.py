@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.report.differences import Run, Side, difference
@@ -17,6 +17,7 @@ def of(runs: list[Run], side: Side) -> str:
     return "".join(run.text for run in runs if run.side in (Side.BOTH, side))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(WORDS, WORDS)
 def test_no_word_is_lost_and_none_is_made_up(before: str, after: str) -> None:
     runs = difference(before, after)
@@ -60,6 +61,7 @@ def test_words_of_any_language_and_emoji_stay_as_they_are() -> None:
         assert [p.text for p in pieces(text)] == [text]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text())
 def test_nothing_that_can_be_seen_is_lost(text: str) -> None:
     text = text.replace("\r\n", "\n")
