@@ -112,4 +112,4 @@ def _foot(report: Report) -> Element:
 def _sources(report: Report) -> list[Element]:
     if not report.sources:
         return [el("li", "the status of the release")]
-    return [el("li", shown(s.name), ", sha256 ", el("code", s.sha256)) for s in report.sources]
+    return [el("li", shown(s.name), ", sha256 ", el("code", shown(s.sha256))) for s in report.sources]

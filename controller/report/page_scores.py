@@ -44,7 +44,7 @@ def _row(s: Scored, compared: bool) -> Sequence[Cell]:
 
 
 def _name(s: Scored) -> Element:
-    scorer = el("span", s.suite.scorer, class_="note") if s.suite.scorer else None
+    scorer = el("span", foreign(s.suite.scorer), class_="note") if s.suite.scorer else None
     return el("span", foreign(s.suite.name), " " if scorer else None, scorer)
 
 

@@ -12,6 +12,7 @@ from controller.cli.report import documents_in
 from controller.report.documents import report_of
 from controller.report.facts import Report, Verdict
 from controller.report.page import POLICY, page_of
+from controller.report.visible import is_hidden
 from tests.report.hostile import ATTACKS, everywhere
 from tests.report.samples import Sample, renamed, support, tone
 from tests.report.test_elements import Reader
@@ -47,6 +48,11 @@ def test_nothing_is_loaded_and_nothing_runs(text: str) -> None:
         for name, value in attributes:
             assert not name.startswith("on") and name not in {"src", "href", "style", "action"}
             assert name in {"title", "aria-label", "content"} or "evil" not in (value or "")
+
+
+@pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
+def test_there_is_no_character_in_the_page_that_cannot_be_seen(text: str) -> None:
+    assert not {hex(ord(c)) for c in page_of(everywhere(text)) if is_hidden(c)}
 
 
 def test_the_policy_allows_nothing_but_its_own_style(report: Report) -> None:
