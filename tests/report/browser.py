@@ -7,6 +7,7 @@ none of the page's own would.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -47,30 +48,31 @@ def browser() -> Iterator[Browser]:
     if program is None:
         pytest.fail("there is no chromium: run `make test`, or `sandbox/host-packages.sh chromium:chromium`")
     profile = tempfile.mkdtemp(prefix="chromium-")
-    to_browser, from_browser = os.pipe(), os.pipe()
+    (commands, write), (read, answers) = os.pipe(), os.pipe()
+    inherited = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (commands, answers)]  # out of the way of 3 and 4
     command = [program, *_FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else []), f"--user-data-dir={profile}"]
     # It reads commands from 3 and writes answers to 4.
-    shell = f'exec "$@" 3<&{to_browser[0]} 4>&{from_browser[1]} {to_browser[0]}<&- {from_browser[1]}>&-'
+    shell = f'exec "$@" 3<&{inherited[0]} 4>&{inherited[1]}'
     process = subprocess.Popen(
         ["bash", "-c", shell, "chromium", *command, "about:blank"],
-        pass_fds=(to_browser[0], from_browser[1]),
+        pass_fds=inherited,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"], "HOME": profile, "XDG_CONFIG_HOME": profile, "XDG_CACHE_HOME": profile},
     )
-    os.close(to_browser[0])
-    os.close(from_browser[1])
+    for end in (commands, answers, *inherited):
+        os.close(end)
     try:
-        yield Browser(to_browser[1], from_browser[0])
+        yield Browser(write, read)
     finally:
-        os.close(to_browser[1])  # it ends when its commands do
+        os.close(write)  # it ends when its commands do
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        os.close(from_browser[0])
+        os.close(read)
         shutil.rmtree(profile, ignore_errors=True)
 
 
