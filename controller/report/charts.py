@@ -72,7 +72,7 @@ def whiskers(identity: str, title: str, said: str, rows: Sequence[tuple[str, Seq
     content = [_percent_axis(axis, bottom)]
     for number, (name, marks) in enumerate(rows):
         top = number * _ROW
-        content.append(el("text", clipped(name, 50), x=0, y=top + 13, class_="name"))
+        content.append(el("text", clipped(name, 44), x=0, y=top + 13, class_="name"))
         for place, mark in enumerate(marks):
             content.append(_whisker(mark, axis, top + 26 + place * 18))
     return svg(identity, title, said, bottom + 22, *content)
@@ -187,7 +187,7 @@ def bars(identity: str, title: str, said: str, drawn: Sequence[Bar]) -> Element:
         y, length = number * 36, max(axis.at(bar.value), 1.5)
         tone = bar.who if bar.who == "other" else f"{bar.who} solid"
         content += [
-            el("text", clipped(bar.label, 50), x=0, y=y + 12, class_="name"),
+            el("text", clipped(bar.label, 44), x=0, y=y + 12, class_="name"),
             el("rect", x=0, y=y + 17, width=length, height=11, class_=tone),
             el("text", bar.shown, x=length + 6, y=y + 27, class_="name"),
         ]

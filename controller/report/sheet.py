@@ -50,9 +50,9 @@ th:last-child,td:last-child{padding-right:0}
 td .note{display:block;font-size:.75rem;line-height:1.3}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:1.5rem 2rem;
  margin:1rem 0}
-figure{margin:0;min-width:0;max-width:30rem}
+figure{margin:0;min-width:0;max-width:26rem}
 figcaption{font-size:.875rem;font-weight:600;margin-bottom:.375rem}
-svg{display:block;width:100%;height:auto;overflow:visible}
+svg{display:block;width:100%;height:auto;overflow:hidden}
 svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:var(--muted)}
 svg .name{fill:var(--text)}
 svg .axis{stroke:var(--line)}
@@ -81,14 +81,14 @@ del{color:var(--removed);background:var(--removed-on);text-decoration:line-throu
 ins{color:var(--added);background:var(--added-on);text-decoration:underline}
 .hidden{color:var(--hidden);background:var(--hidden-on);border-radius:.1875rem;padding:0 .1875rem;
  font-size:.75em;white-space:nowrap}
-.origin{display:grid;grid-template-columns:max-content 1fr;gap:.375rem 1.5rem;margin:0;font-size:.875rem}
-.origin dt{color:var(--muted)}
+.origin{display:grid;grid-template-columns:fit-content(14rem) minmax(0,1fr);gap:.375rem 1.5rem;margin:0;font-size:.875rem}
+.origin dt{color:var(--muted);min-width:0;overflow-wrap:anywhere}
 .origin dd{margin:0;min-width:0;overflow-wrap:anywhere}
 ul.plain{padding-left:1.1rem;max-width:44rem}
 ul.plain li{margin:.25rem 0;overflow-wrap:anywhere}
 footer{margin-top:2.5rem;padding-bottom:2.5rem;color:var(--muted);font-size:.8125rem}
 footer div{border-top:1px solid var(--line);padding-top:1rem}
-@media (max-width:36rem){.origin{grid-template-columns:1fr;gap:0}.origin dd{margin-bottom:.5rem}
+@media (max-width:36rem){.origin{grid-template-columns:minmax(0,1fr);gap:0}.origin dd{margin-bottom:.5rem}
  .verdict{padding:.75rem 1rem}}
 """
 _PRINT = """
