@@ -37,10 +37,11 @@ demo: $(if $(CONTEXT),setup,sandbox) ## play the life of a release; CONTEXT=name
 	@$(PYTHON) -m sandbox.demo $(if $(CONTEXT),--context $(CONTEXT))
 
 test: sandbox ## all tests, end to end included
+	@sandbox/host-packages.sh chromium:chromium /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
 	@$(PYTHON) -m pytest
 
 test-unit: setup ## the fast tests, which need nothing but .venv
-	@$(PYTHON) -m pytest -q -n 4 -m "not e2e and not apiserver and not prometheus and not ml and not helm"
+	@$(PYTHON) -m pytest -q -n 4 -m "not e2e and not apiserver and not prometheus and not ml and not helm and not browser"
 
 lint: setup ## ruff, mypy --strict, import-linter, generated files up to date
 	@.venv/bin/ruff check .

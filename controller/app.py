@@ -169,6 +169,7 @@ class Operator:
                 settings.job_image,
                 settings.job_service_account,
                 ArtifactCheck(settings.artifact_check),
+                settings.keep_examples,
                 engine_objects=engine_objects,
             ),
             PodActions(writing, engines, failures, fence, _now),

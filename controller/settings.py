@@ -35,6 +35,13 @@ class Settings(BaseSettings):
         " byte; sizes; or nothing.",
     )
 
+    # validations
+    keep_examples: Literal["Changed", "None"] = Field(
+        "Changed",
+        description="Which examples of a suite a validation keeps in the store, word for word, for the report: those"
+        " that changed; or none.",
+    )
+
     # work
     workers: int = Field(4, ge=1, le=64, description="Releases that are reconciled at the same time.")
     retry_max_delay: float = Field(

@@ -1,16 +1,18 @@
 #!/bin/bash
 # Install the Debian packages whose programs a node needs and this machine lacks; what is there stays as it is.
+# PROGRAM:PACKAGE as an argument is one more of them, which not everybody needs; /FILE:PACKAGE is looked for as a file.
 set -euo pipefail
 
 # By program, not by package: Docker brings containerd and runc in containerd.io, which conflicts with Debian's
 # packages of these names, and apt would remove Docker for them.
 NEEDED=(containerd:containerd runc:runc /usr/lib/cni/ptp:containernetworking-plugins iptables:iptables nft:nftables
-  conntrack:conntrack socat:socat ip:iproute2 openssl:openssl unshare:util-linux)
+  conntrack:conntrack socat:socat ip:iproute2 openssl:openssl unshare:util-linux "$@")
 
 PATH=$PATH:/usr/sbin:/sbin # a user's PATH lacks them
 missing=()
 for needed in "${NEEDED[@]}"; do
-  command -v "${needed%:*}" >/dev/null || missing+=("${needed#*:}")
+  program=${needed%:*}
+  command -v "$program" >/dev/null || [[ $program == /* && -e $program ]] || missing+=("${needed#*:}")
 done
 [[ $(ldconfig -p) == *libnuma.so.1* ]] || missing+=(libnuma1) # vLLM loads it
 [ ${#missing[@]} -gt 0 ] || exit 0

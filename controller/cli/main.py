@@ -22,6 +22,7 @@ from controller.cli import (
     history,
     logs,
     offline,
+    report,
     status,
     steer,
     validate,
@@ -80,7 +81,8 @@ def job(
     os._exit(code)
 
 
-for commands in (get, status, steer, history, logs, validate, advise, enable, offline, build, artifacts, completion):
+COMMANDS = (get, status, steer, history, logs, report, validate, advise, enable, offline, build, artifacts, completion)
+for commands in COMMANDS:
     commands.register(app)
 
 

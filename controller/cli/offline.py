@@ -121,6 +121,9 @@ def evaluate(
         Path | None,
         typer.Option(help="What the candidate serves, STORE/artifacts/HEX: keep the scores beside it."),
     ] = None,
+    without_examples: Annotated[
+        bool, typer.Option("--without-examples", help="With --artifact: keep no words of the suite, only counts.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score and time two endpoints side by side, or one alone, and judge.
@@ -157,6 +160,7 @@ def evaluate(
                 api_key_file=str(api_key_file) if api_key_file else None,
                 suites=suites,
                 benchmark=Benchmark(concurrency=concurrency, requests=requests),
+                examples="None" if without_examples else "Changed",
             )
         if artifact is not None:
             contract = kept_beside(artifact, contract)

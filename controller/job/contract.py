@@ -213,6 +213,9 @@ class Benchmark(Document):
     requests: int = Field(64, ge=1)
 
 
+KeepExamples = Literal["Changed", "None"]
+
+
 class EvaluatedArtifact(Document):
     """What the candidate serves, and the adapter in it: what the kept scores are about.
 
@@ -229,7 +232,7 @@ class EvaluateContract(Document):
     """Score and time the reference (the live adapter) and the candidate (the merged model).
 
     Without a reference (an adapter that vLLM cannot serve) the candidate alone. With `artifact` the scores are kept in
-    the store, beside it.
+    the store, beside it; and the examples that changed, word for word, unless `examples` is None.
     """
 
     api_version: ApiVersion = API_VERSION
@@ -242,6 +245,7 @@ class EvaluateContract(Document):
     api_key_file: str | None = None
     suites: tuple[Suite, ...] = Field(min_length=1)
     benchmark: Benchmark | None = Benchmark()
+    examples: KeepExamples = "Changed"
 
     @model_validator(mode="after")
     def _scores_are_kept_in_a_store(self) -> EvaluateContract:

@@ -7,30 +7,28 @@ not know what serves.
 from __future__ import annotations
 
 import logging
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from controller.job.benchmark import benchmark, pool
 from controller.job.chat import Answer, Chat
-from controller.job.contract import Benchmark, EvaluateContract, Suite
+from controller.job.contract import EvaluateContract, Suite
 from controller.job.document import utc_now
+from controller.job.outcomes import Scored, scored
 from controller.job.progress import Progress
 from controller.job.sources import downloader_for, local_file
-from controller.job.statement import Statement
+from controller.job.statement import Kept, Statement
 from controller.job.store import Store
-from controller.job.suite import MAX_BYTES, Example, Examples, is_right, read_suite
-from controller.job.summary import BenchmarkResult, EvaluateResult, SuiteResult, Throughput
+from controller.job.suite import MAX_BYTES, Example, Examples, read_suite
+from controller.job.summary import EvaluateResult
 
 log = logging.getLogger("adapterrelease.job")
 
 SCORE_CONCURRENCY = 8
-ROUNDS = 4
-Prompt = tuple[Example, int]
 
 
 def run_evaluate(
@@ -65,17 +63,20 @@ def run_evaluate(
         for chat in chats.values():
             chat.must_serve()
         progress.stage("score", len(chats) * sum(len(e) for _, e in suites), "answers")
-        results = tuple(score(s, examples, reference, candidate, progress) for s, examples in suites)
+        found = [score(s, examples, reference, candidate, progress) for s, examples in suites]
         timed = None
         if contract.benchmark is not None:
             prompts = [(example, suite.max_tokens) for suite, examples in suites for example in examples]
             timed = benchmark(contract.benchmark, prompts, reference, candidate, progress, clock)
         for chat in chats.values():  # a Service that was pointed elsewhere meanwhile: whose scores are these?
             chat.must_serve()
-    result = EvaluateResult(suites=results, benchmark=timed)
+    result = EvaluateResult(suites=tuple(f.result for f in found), benchmark=timed.result if timed else None)
     if statement is not None:
         progress.stage("publish", unit="items")
-        statement.publish(contract, result, [data.digest for _, data in read], started, now())
+        seconds = {stage: round(took, 3) for stage, took in progress.seconds.items()}
+        digests = [data.digest for _, data in read]
+        beside = Kept(digests, found, timed.curves if timed else None, started, now(), seconds)
+        statement.publish(contract, result, beside)
         return statement.kept() or result
     return result
 
@@ -104,107 +105,16 @@ def _read_suites(contract: EvaluateContract, progress: Progress) -> list[tuple[S
 
 def score(
     suite: Suite, examples: Sequence[Example], reference: Chat | None, candidate: Chat, progress: Progress
-) -> SuiteResult:
-    """Shares of right answers, and of examples with the same answer from both. A failed answer is never right."""
+) -> Scored:
+    """Both are asked every example of the suite."""
 
     def ask(chat: Chat, example: Example) -> Answer:
         answer = chat.ask(example.messages, suite.max_tokens)
         progress.advance()
         return answer
 
-    with _pool(SCORE_CONCURRENCY) as pool:
-        of_reference = pool.map(partial(ask, reference), examples) if reference is not None else None
-        of_candidate = list(pool.map(partial(ask, candidate), examples))
+    with pool(SCORE_CONCURRENCY) as threads:
+        of_reference = threads.map(partial(ask, reference), examples) if reference is not None else None
+        of_candidate = list(threads.map(partial(ask, candidate), examples))
         compared = list(of_reference) if of_reference is not None else None
-
-    def right(answers: Sequence[Answer]) -> float:
-        pairs = zip(answers, examples, strict=True)
-        return sum(a.text is not None and is_right(suite.scorer, a.text, e.expected) for a, e in pairs) / len(examples)
-
-    def same(answers: Sequence[Answer]) -> float:
-        pairs = zip(answers, of_candidate, strict=True)
-        return sum(r.text is not None and r.text == c.text for r, c in pairs) / len(examples)
-
-    return SuiteResult(
-        name=suite.name,
-        samples=len(examples),
-        reference=None if compared is None else right(compared),
-        candidate=right(of_candidate),
-        agreement=None if compared is None else same(compared),
-        errors=sum(answer.text is None for answer in [*of_candidate, *(compared or ())]),
-    )
-
-
-def benchmark(
-    spec: Benchmark,
-    prompts: Sequence[Prompt],
-    reference: Chat | None,
-    candidate: Chat,
-    progress: Progress,
-    clock: Callable[[], float] = time.perf_counter,
-) -> BenchmarkResult:
-    """The same prompts to both, in rounds that take turns (R C, C R, ...), so that drift hits both alike."""
-    wanted = [prompts[i % len(prompts)] for i in range(spec.requests)]
-    rounds = [r for r in (wanted[i::ROUNDS] for i in range(ROUNDS)) if r]
-    order = [chat for chat in (reference, candidate) if chat is not None]
-    progress.stage("benchmark", len(order) * len(wanted), "answers")
-    runs: list[list[_Run]] = [[] for _ in order]
-    for chat in order:
-        _load(chat, wanted[: spec.concurrency], spec.concurrency, clock, None)  # warm up: connections, caches
-    for number, prompts_of_round in enumerate(rounds):
-        turns = list(zip(order, runs, strict=True))
-        for chat, its_runs in turns if number % 2 == 0 else reversed(turns):
-            its_runs.append(_load(chat, prompts_of_round, spec.concurrency, clock, progress))
-    *compared, fast = (_throughput(r) for r in runs)
-    slow = compared[0] if compared else None
-    return BenchmarkResult(reference=slow, candidate=fast, speedup=_speedup(slow, fast))
-
-
-def _speedup(slow: Throughput | None, fast: Throughput) -> float | None:
-    if slow is None or slow.output_tokens_per_second <= 0 or fast.output_tokens_per_second <= 0:
-        return None
-    return fast.output_tokens_per_second / slow.output_tokens_per_second
-
-
-@contextmanager
-def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that, when the job is asked to stop, drops what it has not begun."""
-    pool = ThreadPoolExecutor(threads)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-_Run = tuple[list[Answer], float]
-
-
-def _load(
-    chat: Chat, prompts: Sequence[Prompt], concurrency: int, clock: Callable[[], float], progress: Progress | None
-) -> _Run:
-    """All answers, and the seconds from the first request to the last answer."""
-
-    def ask(prompt: Prompt) -> Answer:
-        answer = chat.ask(prompt[0].messages, prompt[1])
-        if progress is not None:
-            progress.advance()
-        return answer
-
-    began = clock()
-    with _pool(concurrency) as pool:
-        answers = list(pool.map(ask, prompts))
-    return answers, clock() - began
-
-
-def _throughput(runs: Sequence[_Run]) -> Throughput:
-    answers = [a for answers, _ in runs for a in answers]
-    good = [a for a in answers if a.text is not None]
-    seconds = max(sum(s for _, s in runs), 1e-9)
-    latencies = sorted(a.seconds for a in good)
-    return Throughput(
-        requests_per_second=len(good) / seconds,
-        output_tokens_per_second=sum(a.tokens for a in good) / seconds,
-        mean_latency_seconds=statistics.fmean(latencies) if latencies else 0.0,
-        p95_latency_seconds=latencies[max(0, -(-95 * len(latencies) // 100) - 1)] if latencies else 0.0,
-        errors=len(answers) - len(good),
-    )
+    return scored(suite, examples, compared, of_candidate)

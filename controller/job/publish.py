@@ -29,7 +29,7 @@ from controller.job.store import directory_digests, publish, replace_text
 class Made:
     """What a build was asked for, and what it found: all that its statement says but the files themselves.
 
-    `base_files` and `adapter_files` are hex digests by file name, of the base and of each adapter.
+    `base_files` are hex digests by file name.
     """
 
     contract: BuildContract
@@ -72,7 +72,11 @@ def publish_artifact(
 
 
 def _statement(made: Made, files: list[File], measured: Mapping[str, Any], finished: str) -> ArtifactStatement:
-    artifact_bytes = sum(f.size for f in files)
+    sizes = {
+        "base": made.base.size,
+        "adapters": sum(_size(Path(a.path)) for a in made.contract.adapters),
+        "artifact": sum(f.size for f in files),
+    }
     return ArtifactStatement(
         subject=tuple(files),
         predicate=provenance.Predicate(
@@ -88,14 +92,14 @@ def _statement(made: Made, files: list[File], measured: Mapping[str, Any], finis
                 metadata=provenance.Metadata(
                     invocation_id=made.invocation, started_on=made.started, finished_on=finished
                 ),
-                byproducts=(
-                    provenance.measured(
-                        {**measured, "sizeBytes": {"base": made.base.size, "artifact": artifact_bytes}}
-                    ),
-                ),
+                byproducts=(provenance.measured({**measured, "sizeBytes": sizes}),),
             ),
         ),
     )
+
+
+def _size(directory: Path) -> int:
+    return sum(p.stat().st_size for p in directory.iterdir() if p.is_file())
 
 
 def _asked_for(contract: BuildContract) -> dict[str, Any]:

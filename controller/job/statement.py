@@ -1,7 +1,8 @@
 """What an evaluation leaves in the store: an in-toto statement beside the artifact, with scores and no verdict.
 
 The artifact is published before it is evaluated and never changed, so its scores cannot lie in it. The format is
-https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md. Must not know how anything is scored.
+https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md; what a report needs beside the scores is in
+`evaluation.py`. Must not know how anything is scored.
 """
 
 from __future__ import annotations
@@ -10,24 +11,25 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from controller import __version__
 from controller.errors import PermanentError
 from controller.job.attestation import TOOL, Descriptor
 from controller.job.attestation import Statement as InToto
 from controller.job.contract import EvaluateContract, EvaluatedArtifact
+from controller.job.evaluation import EXAMPLES_TYPE, PREDICATE_TYPE, Curves
+from controller.job.examples import as_lines, examples_name, of_other_tries
+from controller.job.outcomes import Scored
 from controller.job.provenance import DOCUMENT, ArtifactStatement, parse_artifact, read_text
 from controller.job.reasons import Reason
 from controller.job.store import Store, file_digest, make_directory, publish_file
 from controller.job.strict_json import read_object
-from controller.job.summary import EvaluateResult
-
-PREDICATE_TYPE = "https://adapterrelease.dev/evaluation/v1alpha1"
-
-# What a suite and the benchmark say of how they were asked, beside what was measured.
-_ASKED = {"scorer", "maxTokens", "dataDigest", "concurrency", "requests"}
+from controller.job.summary import BenchmarkResult, EvaluateResult, SuiteResult
 
 log = logging.getLogger("adapterrelease.job")
 
@@ -55,6 +57,19 @@ def kept_beside(directory: Path, contract: EvaluateContract) -> EvaluateContract
     return contract.model_copy(update={"store": str(store.root), "artifact": artifact})
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What is kept beside the result: digests of the suites' files and what became of their examples, in the order of
+    the suites; the benchmark's curves; when it was, and the seconds by stage."""
+
+    digests: Sequence[str]
+    scored: Sequence[Scored]
+    curves: Curves | None
+    started: str
+    ended: str
+    seconds: Mapping[str, float]
+
+
 class Statement:
     """The statement of one evaluation. Made before anything is measured, so that what cannot be kept fails at once.
 
@@ -75,19 +90,45 @@ class Statement:
             return None
         try:
             said = read_object(self.path)["predicate"]
-            suites, timed = [_measured(s) for s in said["suites"]], said["benchmark"]
-            return EvaluateResult.model_validate({"suites": suites, "benchmark": timed and _measured(timed)})
+            suites, timed = [_measured(SuiteResult, s) for s in said["suites"]], said["benchmark"]
+            return EvaluateResult.model_validate(
+                {"suites": suites, "benchmark": timed and _measured(BenchmarkResult, timed)}
+            )
         except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise PermanentError(
                 f"{self.path} does not say what was measured ({e}): remove it", reason=Reason.STORE_CORRUPTED
             ) from e
 
-    def publish(
-        self, contract: EvaluateContract, result: EvaluateResult, digests: Sequence[str], started: str, ended: str
-    ) -> None:
-        """Writes it, unless the same inputs have one. `digests` are those of the suites' files, in their order."""
+    def publish(self, contract: EvaluateContract, result: EvaluateResult, kept: Kept) -> None:
+        """Writes it, unless the same inputs have one. The examples first: a statement names what is there."""
+        try:
+            examples = self._publish_examples(kept.scored) if contract.examples != "None" else None
+            written = publish_file(self._statement(contract, result, kept, examples).to_json(), self.path)
+            for path in of_other_tries(self.path, self._examples_named()):
+                path.unlink(missing_ok=True)
+        except OSError as e:
+            raise OSError(e.errno, f"the scores could not be kept: {e.strerror}", str(self.path)) from e
+        log.info("%s: %s", self.path, "written" if written else "there already, left as it is")
+
+    def _publish_examples(self, scored: Sequence[Scored]) -> Descriptor:
+        text = as_lines(self._artifact, scored)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        name = examples_name(self._artifact.inputs, digest)
+        publish_file(text, self.path.with_name(name))
+        return Descriptor(name=name, digest={"sha256": digest}, media_type=EXAMPLES_TYPE)
+
+    def _examples_named(self) -> str | None:
+        """By the statement that is there, which may be that of a try that was quicker; `kept` says if it is none."""
+        try:
+            return str(read_object(self.path)["predicate"]["examples"]["name"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def _statement(
+        self, contract: EvaluateContract, result: EvaluateResult, kept: Kept, examples: Descriptor | None
+    ) -> InToto[Descriptor, dict[str, Any]]:
         about = self._artifact
-        statement: InToto[Descriptor, dict[str, Any]] = InToto(
+        return InToto(
             subject=(self._subject,),
             predicate_type=PREDICATE_TYPE,
             predicate={
@@ -95,18 +136,15 @@ class Statement:
                 "artifact": {"id": about.id, "digest": about.digest, "name": self._name},
                 "adapter": {"digest": about.adapter_digest} if about.adapter_digest else None,
                 "inputs": about.inputs,
-                "suites": _suites(contract, result, digests),
-                "benchmark": _benchmark(contract, result),
-                "startedOn": started,
-                "finishedOn": ended,
+                "suites": _suites(contract, result, kept),
+                "benchmark": _benchmark(contract, result, kept),
+                "examples": _wire(examples) if examples else None,
+                "startedOn": kept.started,
+                "finishedOn": kept.ended,
+                "seconds": dict(kept.seconds),
                 "tool": {"name": TOOL, "version": __version__},
             },
         )
-        try:
-            written = publish_file(statement.to_json(), self.path)
-        except OSError as e:
-            raise OSError(e.errno, f"the scores could not be kept: {e.strerror}", str(self.path)) from e
-        log.info("%s: %s", self.path, "written" if written else "there already, left as it is")
 
 
 def subject_of(directory: Path, sha256: str) -> Descriptor:
@@ -163,23 +201,37 @@ def _is_about(path: Path, subject: Descriptor) -> None:
         )
 
 
-def _measured(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in said.items() if key not in _ASKED}
+def _measured(model: type[BaseModel], said: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured, without how it was asked and what is kept for a report, by this version or a later one."""
+    known = {field.alias for field in model.model_fields.values()}
+    return {key: value for key, value in said.items() if key in known}
 
 
-def _suites(contract: EvaluateContract, result: EvaluateResult, digests: Sequence[str]) -> list[dict[str, Any]]:
+def _suites(contract: EvaluateContract, result: EvaluateResult, kept: Kept) -> list[dict[str, Any]]:
     return [
         {
-            **scored.model_dump(by_alias=True),
+            **measured.model_dump(by_alias=True),
             "scorer": str(asked.scorer),
             "maxTokens": asked.max_tokens,
             "dataDigest": digest,
+            "outcomes": _wire(found.outcomes) if found.outcomes else None,
         }
-        for asked, scored, digest in zip(contract.suites, result.suites, digests, strict=True)
+        for asked, measured, digest, found in zip(
+            contract.suites, result.suites, kept.digests, kept.scored, strict=True
+        )
     ]
 
 
-def _benchmark(contract: EvaluateContract, result: EvaluateResult) -> dict[str, Any] | None:
+def _benchmark(contract: EvaluateContract, result: EvaluateResult, kept: Kept) -> dict[str, Any] | None:
     if contract.benchmark is None or result.benchmark is None:
         return None
-    return {**contract.benchmark.model_dump(by_alias=True), **result.benchmark.model_dump(by_alias=True)}
+    curves = _wire(kept.curves) if kept.curves else None
+    return {
+        **contract.benchmark.model_dump(by_alias=True),
+        **result.benchmark.model_dump(by_alias=True),
+        "curves": curves,
+    }
+
+
+def _wire(part: BaseModel) -> dict[str, Any]:
+    return part.model_dump(mode="json", by_alias=True, exclude_none=True)

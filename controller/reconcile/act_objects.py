@@ -33,6 +33,7 @@ from controller.errors import (
     PermanentError,
     TransientError,
 )
+from controller.job.contract import KeepExamples
 from controller.reconcile.act_capacity import CapacityActions
 from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.act_pods import StillRouted
@@ -79,6 +80,7 @@ class ObjectActions:
         job_image: str,
         job_service_account: str = "",
         artifact_check: ArtifactCheck = ArtifactCheck.DIGESTS,
+        keep_examples: KeepExamples = "Changed",
         *,
         engine_objects: EngineObjects,
     ) -> None:
@@ -87,6 +89,7 @@ class ObjectActions:
         self._job_image = job_image
         self._job_service_account = job_service_account
         self._verification = Verification(job_image, artifact_check)
+        self._keep_examples = keep_examples
         self._engine_objects = engine_objects
         self.capacity = CapacityActions(client, fence)
 
@@ -101,7 +104,7 @@ class ObjectActions:
         """The Job, then the contract that goes with it: its pod waits for that."""
         if action.kind is JobKind.VALIDATE:
             self._point_at_what_is_compared(turn)
-        contract = contract_map(action.kind, action.inputs, turn.snapshot, turn.base)
+        contract = contract_map(action.kind, action.inputs, turn.snapshot, turn.base, self._keep_examples)
         wanted = job(action.kind, action.inputs, turn.snapshot, turn.base, self._job_image, self._job_service_account)
         made = self._create(turn, JOBS, wanted)
         if self._lost_its_result(made):

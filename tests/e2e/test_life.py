@@ -9,13 +9,24 @@ from typing import Any
 
 import pytest
 
-from controller.api.v1alpha1 import ARTIFACT_LABEL, LOADED_LABEL_PREFIX, RELEASE_LABEL, RETRY_ANNOTATION
+from controller.api.v1alpha1 import (
+    ARTIFACT_LABEL,
+    LOADED_LABEL_PREFIX,
+    RELEASE_LABEL,
+    RETRY_ANNOTATION,
+    AdapterRelease,
+)
+from controller.cli.report import documents_in
 from controller.errors import NotFound
 from controller.job.provenance import ArtifactStatement, read_artifact
 from controller.job.store import directory_digests, file_digest
 from controller.job.summary import BuildResult, parse_summary
 from controller.reconcile.caches import RELEASES
 from controller.reconcile.jobs import JOB_NAME_LABEL
+from controller.report.documents import report_of
+from controller.report.facts import Report
+from controller.report.page import page_of
+from controller.report.release import judged
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES, Resource
 from tests.e2e.cluster import NAMESPACE, Cluster, measured
 from tests.e2e.load import Load
@@ -64,6 +75,12 @@ def promoted(adapter_score: float, bot: Release) -> Release:
 
 def artifact_statement(release: Release) -> ArtifactStatement:
     return read_artifact(release.artifact_directory())
+
+
+def report_of_release(release: Release) -> Report:
+    """As `adapterrelease report NAME --artifact DIR` makes it."""
+    documents = documents_in(release.artifact_directory())
+    return judged(report_of(documents), AdapterRelease.model_validate(release.read()))
 
 
 def uids(objects: list[Json]) -> set[str]:
@@ -177,6 +194,16 @@ def test_the_scores_are_kept_beside_the_artifact_which_they_did_not_change(promo
         name: digest for name, digest in digests.items() if name != "artifact.json"
     }
     assert directory.stat().st_mode & 0o777 == 0o555
+
+
+def test_a_report_of_what_the_jobs_have_left_lacks_nothing(promoted: Release) -> None:
+    report = report_of_release(promoted)
+    assert report.missing == ()
+    assert report.speed is not None and report.speed.curves is not None
+    assert {stage.job for stage in report.stages} == {"Build", "Validation"}
+    assert report.verdict.word == "Pass" and report.verdict.why
+    assert report.standing.startswith("This artifact serves, since ")
+    assert page_of(report).count("<svg ") == 5
 
 
 def test_a_validation_can_write_nowhere_else_in_the_store(promoted: Release) -> None:

@@ -59,6 +59,7 @@ EVALUATE: dict[str, Any] = {
     "candidate": {"url": "http://b.llm.svc:8000", "model": "support-bot"},
     "suites": [{"name": "s", "source": {"path": "/s/a", "root": "/s"}, "scorer": "ExactMatch", "maxTokens": 24}],
     "benchmark": {"concurrency": 4, "requests": 16},
+    "examples": "None",
 }
 
 

@@ -15,9 +15,10 @@ import httpx
 import pytest
 
 from controller.errors import PermanentError, TransientError
+from controller.job.benchmark import benchmark
 from controller.job.chat import Chat
 from controller.job.contract import Benchmark, Endpoint, EvaluateContract, Release, Scorer, Source, Suite
-from controller.job.evaluate import benchmark, run_evaluate
+from controller.job.evaluate import run_evaluate
 from controller.job.progress import Progress
 from controller.job.suite import Example, is_right
 from controller.job.summary import EvaluateResult
@@ -134,9 +135,9 @@ def test_no_more_requests_run_at_once_than_asked_for(tmp_path: Path) -> None:
     with serve(model) as port, Chat(Endpoint(url=f"http://127.0.0.1:{port}", model="bot")) as chat:
         model.answers = three_at_a_time
         prompts = [(Example(({"role": "user", "content": f"ticket {i}"},), "x"), 8) for i in range(12)]
-        result = benchmark(Benchmark(concurrency=3, requests=12), prompts, chat, chat, Progress())
+        timed = benchmark(Benchmark(concurrency=3, requests=12), prompts, chat, chat, Progress())
     assert model.most == 3
-    assert result.reference.errors == 0
+    assert timed.result.reference is not None and timed.result.reference.errors == 0
 
 
 def test_speedup_is_the_ratio_of_output_tokens(tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ def test_it_says_by_what_and_when_it_was_made_and_what_that_took(inputs: Path) -
     assert run.metadata.invocation_id.startswith("urn:uuid:")
     assert said.measured["seconds"] == result.seconds
     assert said.measured["sizeBytes"]["artifact"] == result.size_bytes > said.measured["sizeBytes"]["base"]
+    adapter = sum(p.stat().st_size for p in (inputs / "adapter").iterdir())
+    assert said.measured["sizeBytes"]["adapters"] == adapter
 
 
 def test_a_model_of_the_hub_is_named_as_packages_are(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from controller.errors import PermanentError
 from controller.job import store as store_module
 from controller.job.contract import Benchmark, Endpoint, EvaluateContract, EvaluatedArtifact, Release, Source, Suite
 from controller.job.evaluate import run_evaluate
+from controller.job.evaluation import Change, parse_examples
 from controller.job.failures import failure_of
 from controller.job.progress import Progress
 from controller.job.provenance import parse_artifact
@@ -101,9 +102,14 @@ def test_it_says_what_was_measured_of_what(store: Store, asked: list[FakeModel],
     assert said["subject"] == [
         {"name": f"{HEX}/artifact.json", "digest": {"sha256": hashlib.sha256(document).hexdigest()}}
     ]
-    suite = {"name": "s", "samples": 10, **BOTH, "agreement": 0.9, "errors": 0, "scorer": "Contains", "maxTokens": 64}
+    outcomes = {"bothRight": 9, "onlyReference": 1, "onlyCandidate": 0, "bothWrong": 0, "reworded": 0}
+    scored = {"name": "s", "samples": 10, **BOTH, "agreement": 0.9, "errors": 0, "outcomes": outcomes}
+    suite = scored | {"scorer": "Contains", "maxTokens": 64}
     data = hashlib.sha256((tmp_path / "suite.jsonl").read_bytes()).hexdigest()
     timed = result.benchmark.model_dump(by_alias=True)
+    (examples,) = store.evaluations(HEX).glob("*.examples.jsonl")
+    curves, seconds = said["predicate"]["benchmark"].pop("curves"), said["predicate"].pop("seconds")
+    assert set(curves) == {"rounds", "latencyQuantiles"} and set(seconds) == {"fetch", "score", "benchmark"}
     assert said["predicate"] == {
         "release": {"namespace": "llm", "name": "bot", "uid": "u"},
         "artifact": {"id": f"sha256:{HEX}", "digest": parse_artifact(document).digest, "name": "merged-x"},
@@ -111,6 +117,11 @@ def test_it_says_what_was_measured_of_what(store: Store, asked: list[FakeModel],
         "inputs": INPUTS,
         "suites": [suite | {"dataDigest": f"sha256:{data}"}],
         "benchmark": {"concurrency": 2, "requests": 4, **timed},
+        "examples": {
+            "name": examples.name,
+            "digest": {"sha256": hashlib.sha256(examples.read_bytes()).hexdigest()},
+            "mediaType": "application/jsonl",
+        },
         "startedOn": "2026-01-01T00:00:00Z",
         "finishedOn": "2026-01-01T00:01:00Z",
         "tool": {"name": "adapter-release-controller", "version": __version__},
@@ -132,9 +143,11 @@ def test_it_lies_beside_the_artifact_and_changes_nothing(store: Store, asked: li
     evaluated(store, tmp_path)
     after = in_store(store)
     assert {name: after[name] for name in before} == before
-    assert visible(store) == {f"{INPUTS}.json"}
-    assert set(after) - set(before) == {f"artifacts/{HEX}.evaluations/{n}" for n in (".lock", f"{INPUTS}.json")}
-    assert (store.evaluations(HEX) / f"{INPUTS}.json").stat().st_mode & 0o777 == 0o444
+    examples = statement(store)["predicate"]["examples"]["name"]
+    assert visible(store) == {f"{INPUTS}.json", examples}
+    names = (".lock", f"{INPUTS}.json", examples)
+    assert set(after) - set(before) == {f"artifacts/{HEX}.evaluations/{n}" for n in names}
+    assert {(store.evaluations(HEX) / n).stat().st_mode & 0o777 for n in names[1:]} == {0o444}
 
 
 def test_the_same_inputs_leave_the_first_one_as_it_is(store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
@@ -145,7 +158,7 @@ def test_the_same_inputs_leave_the_first_one_as_it_is(store: Store, asked: list[
     assert [len(model.requests) for model in asked] == requests
     assert in_store(store) == first
     evaluated(store, tmp_path, inputs="f" * 64)
-    assert visible(store) == {f"{INPUTS}.json", f"{'f' * 64}.json"}
+    assert {n for n in visible(store) if n.endswith(".json")} == {f"{INPUTS}.json", f"{'f' * 64}.json"}
 
 
 def test_who_measures_the_same_at_once_reports_what_is_kept(
@@ -164,6 +177,7 @@ def test_who_measures_the_same_at_once_reports_what_is_kept(
 
     result = run_evaluate(told, Progress(), now=now)
     assert result.suites[0].candidate == statement(store)["predicate"]["suites"][0]["candidate"] == 0.9
+    assert visible(store) == {f"{INPUTS}.json", statement(store)["predicate"]["examples"]["name"]}
 
 
 @pytest.mark.parametrize("change", [{"suites": None}, {"suites": [{}]}, {"suites": [1]}, {"benchmark": 1}])
@@ -177,6 +191,62 @@ def test_a_statement_that_says_no_scores_is_not_reported(
     with pytest.raises(PermanentError, match="does not say what was measured") as e:
         evaluated(store, tmp_path)
     assert e.value.reason == "StoreCorrupted"
+
+
+def test_the_examples_that_changed_are_kept_word_for_word(store: Store, asked: list[FakeModel], tmp_path: Path) -> None:
+    evaluated(store, tmp_path)
+    (path,) = store.evaluations(HEX).glob("*.examples.jsonl")
+    header, changed = parse_examples(path.read_bytes())
+    assert (header.artifact, header.inputs) == (f"sha256:{HEX}", INPUTS)
+    assert [(c.suite, c.change, c.count) for c in header.counts] == [("s", Change.LOST, 1)]
+    (example,) = changed
+    assert (example.number, example.messages[0].text, example.expected.text) == (4, "t3", "t3")
+    assert example.reference is not None and (example.reference.text, example.candidate.text) == ("t3", "?")
+
+
+def test_no_word_of_the_suite_is_kept_where_none_is_wanted(
+    store: Store, asked: list[FakeModel], tmp_path: Path
+) -> None:
+    run_evaluate(contract(store, tmp_path).model_copy(update={"examples": "None"}), Progress())
+    assert visible(store) == {f"{INPUTS}.json"}
+    said = statement(store)["predicate"]
+    assert said["examples"] is None and said["suites"][0]["outcomes"]["onlyReference"] == 1
+
+
+def test_what_a_killed_try_has_left_goes_when_the_statement_is_there(
+    store: Store, asked: list[FakeModel], tmp_path: Path
+) -> None:
+    store.evaluations(HEX).mkdir()
+    left, of_others = f"{INPUTS}.{'0' * 16}.examples.jsonl", f"{'f' * 64}.{'0' * 16}.examples.jsonl"
+    for name in (left, of_others):
+        (store.evaluations(HEX) / name).write_text("{}")
+    evaluated(store, tmp_path)
+    named = statement(store)["predicate"]["examples"]["name"]
+    assert visible(store) == {f"{INPUTS}.json", named, of_others}
+
+
+def test_examples_that_cannot_be_kept_leave_no_statement_that_names_them(
+    store: Store, asked: list[FakeModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store_module.os, "fsync", full)
+        with pytest.raises(OSError, match="the scores could not be kept"):
+            evaluated(store, tmp_path)
+    assert visible(store) == set()
+
+
+def test_a_statement_of_a_later_version_is_kept_though_it_says_more(
+    store: Store, asked: list[FakeModel], tmp_path: Path
+) -> None:
+    result = evaluated(store, tmp_path)
+    said, path = statement(store), store.evaluations(HEX) / f"{INPUTS}.json"
+    said["predicate"]["suites"][0]["new"] = said["predicate"]["benchmark"]["newer"] = 1
+    path.unlink()
+    path.write_text(json.dumps(said))
+    assert evaluated(store, tmp_path) == result
 
 
 def test_without_an_artifact_nothing_is_kept(store: Store, asked: list[FakeModel], tmp_path: Path) -> None:

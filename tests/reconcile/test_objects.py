@@ -144,6 +144,14 @@ def test_import_and_build_may_write_to_the_store(kind: JobKind) -> None:
     assert mounts_of(made)["/store"][0] == {"name": "store", "persistentVolumeClaim": {"claimName": "store"}}
 
 
+def test_a_validation_keeps_examples_unless_the_controller_was_told_otherwise() -> None:
+    snapshot = seen()
+    assert snapshot.base is not None
+    assert contract_of(JobKind.VALIDATE, snapshot)["examples"] == "Changed"
+    told = contract_map(JobKind.VALIDATE, INPUTS, snapshot, snapshot.base, "None")
+    assert json.loads(told["data"]["contract.json"])["examples"] == "None"
+
+
 def test_a_validation_may_write_only_to_the_evaluations_of_its_artifact() -> None:
     made = job_of(JobKind.VALIDATE, seen())
     evaluations = f"artifacts/{'a' * 64}.evaluations"

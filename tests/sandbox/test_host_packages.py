@@ -26,9 +26,10 @@ def write(program: Path, body: str) -> None:
     program.chmod(0o755)
 
 
-def said(programs: Path) -> str:
+def said(programs: Path, *more: str) -> str:
+    command = ["/bin/bash", SCRIPT, *more]
     result = subprocess.run(
-        ["/bin/bash", SCRIPT], env={"PATH": str(programs)}, capture_output=True, text=True, timeout=30, check=False
+        command, env={"PATH": str(programs)}, capture_output=True, text=True, timeout=30, check=False
     )
     return result.stderr
 
@@ -43,3 +44,18 @@ def test_a_program_that_is_missing_is_named_by_its_package(programs: Path) -> No
     (programs / "socat").unlink()
     assert "apt-get install --no-remove" in said(programs)
     assert " socat" in said(programs)
+
+
+def test_what_only_tests_need_is_asked_for_by_them_alone(programs: Path) -> None:
+    (programs / "socat").unlink()
+    assert "chromium" not in said(programs)
+    assert " socat chromium" in said(programs, "chromium:chromium")
+    write(programs / "chromium", "exit 99")
+    assert "chromium" not in said(programs, "chromium:chromium")
+
+
+def test_a_file_that_is_no_program_is_looked_for_by_its_path(programs: Path) -> None:
+    (programs / "socat").unlink()
+    assert " a-font" in said(programs, f"{programs}/font.ttf:a-font")
+    (programs / "font.ttf").touch()
+    assert "a-font" not in said(programs, f"{programs}/font.ttf:a-font")

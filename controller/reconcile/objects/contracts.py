@@ -15,14 +15,20 @@ from controller.reconcile.objects.mounts import credentials_path, source_path
 AnyContract = contract.ImportContract | contract.BuildContract | contract.EvaluateContract
 
 
-def contract_for(kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts) -> AnyContract:
+def contract_for(
+    kind: JobKind,
+    inputs: str,
+    snapshot: Snapshot,
+    base: BaseFacts,
+    examples: contract.KeepExamples = "Changed",
+) -> AnyContract:
     """`inputs` is the job's key.
 
     Raises ValueError when the snapshot lacks what the job works on (no adapter imported, no build in the spec).
     """
     if kind is JobKind.IMPORT:
         return _import(snapshot, base)
-    return _build(snapshot, base) if kind is JobKind.BUILD else _evaluate(inputs, snapshot, base)
+    return _build(snapshot, base) if kind is JobKind.BUILD else _evaluate(inputs, snapshot, base, examples)
 
 
 def _import(snapshot: Snapshot, base: BaseFacts) -> contract.ImportContract:
@@ -67,7 +73,9 @@ def _build(snapshot: Snapshot, base: BaseFacts) -> contract.BuildContract:
     )
 
 
-def _evaluate(inputs: str, snapshot: Snapshot, base: BaseFacts) -> contract.EvaluateContract:
+def _evaluate(
+    inputs: str, snapshot: Snapshot, base: BaseFacts, examples: contract.KeepExamples
+) -> contract.EvaluateContract:
     release = snapshot.release
     validation, artifact = release.spec.validation, release.status.artifact
     if validation is None or artifact is None:
@@ -94,6 +102,7 @@ def _evaluate(inputs: str, snapshot: Snapshot, base: BaseFacts) -> contract.Eval
         benchmark=contract.Benchmark(
             concurrency=validation.benchmark.concurrency, requests=validation.benchmark.requests
         ),
+        examples=examples,
     )
 
 

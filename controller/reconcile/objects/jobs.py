@@ -9,6 +9,7 @@ from controller.api.types import parse_duration
 from controller.api.v1alpha1 import AdapterRelease
 from controller.domain.inputs import build_inputs
 from controller.domain.snapshot import BaseFacts, JobKind, Snapshot
+from controller.job.contract import KeepExamples
 from controller.reconcile.objects.contracts import contract_for
 from controller.reconcile.objects.metadata import (
     INPUTS_ANNOTATION,
@@ -41,14 +42,16 @@ _REQUESTS = {
 }
 
 
-def contract_map(kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts) -> Json:
+def contract_map(
+    kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts, examples: KeepExamples = "Changed"
+) -> Json:
     """The immutable ConfigMap with the job's contract; it gets its owner by `owned_by_job`."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _metadata(snapshot.release, kind, inputs),
         "immutable": True,
-        "data": {_CONTRACT_FILE: contract_for(kind, inputs, snapshot, base).to_json()},
+        "data": {_CONTRACT_FILE: contract_for(kind, inputs, snapshot, base, examples).to_json()},
     }
 
 

@@ -1,0 +1,62 @@
+"""The verdict on what is kept of an evaluation, by the tolerances in a release's file: the controller's own judgement.
+
+Must not know how a report looks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from controller.api.v1alpha1 import AdapterRelease
+from controller.domain import snapshot
+from controller.domain.checks import judge, judge_alone
+from controller.errors import PermanentError
+from controller.job.evaluation import Evaluation
+from controller.job.provenance import parse_artifact
+from controller.job.reasons import Reason
+from controller.report.documents import Documents, evaluation_of
+from controller.report.facts import Report, Verdict
+
+
+def judged_by(path: Path, report: Report, documents: Documents, evaluation: str | None) -> Report:
+    """`report` with the verdict that the controller would give. Raises PermanentError for a file that is no release."""
+    release = _read(path)
+    said = evaluation_of(documents, evaluation)
+    if said is None or release.spec.validation is None:
+        lacks = "it was not measured" if said is None else f"{path.name} has no spec.validation"
+        return replace(report, verdict=Verdict(why=f"There is nothing to judge by: {lacks}."))
+    quantized = parse_artifact(documents.artifact).inputs.get("quantization") is not None
+    measured = for_domain(said)
+    alone = all(s.reference is None for s in said.suites)
+    validation = release.spec.validation
+    judgement = judge_alone(validation, measured) if alone else judge(validation, quantized, measured)
+    by = f"the tolerances in {path.name}, as the controller would"
+    return replace(report, verdict=Verdict(str(judgement.verdict), judgement.message, by))
+
+
+def for_domain(said: Evaluation) -> snapshot.EvaluateResult:
+    timed = said.benchmark
+    reference = timed.reference if timed else None
+    return snapshot.EvaluateResult(
+        suites=tuple(
+            snapshot.SuiteResult(s.name, s.samples, s.reference, s.candidate, s.agreement, s.errors)
+            for s in said.suites
+        ),
+        speedup=timed.speedup if timed else None,
+        adapter_tokens_per_second=reference.output_tokens_per_second if reference else None,
+        artifact_tokens_per_second=timed.candidate.output_tokens_per_second if timed else None,
+        adapter_latency_seconds=reference.mean_latency_seconds if reference else None,
+        artifact_latency_seconds=timed.candidate.mean_latency_seconds if timed else None,
+        benchmark_errors=sum(t.errors for t in (reference, timed.candidate) if t) if timed else 0,
+    )
+
+
+def _read(path: Path) -> AdapterRelease:
+    try:
+        return AdapterRelease.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValidationError, ValueError) as e:
+        raise PermanentError(f"{path} is no AdapterRelease: {e}", reason=Reason.INVALID_RELEASE) from e
