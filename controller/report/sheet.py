@@ -81,7 +81,8 @@ del{color:var(--removed);background:var(--removed-on);text-decoration:line-throu
 ins{color:var(--added);background:var(--added-on);text-decoration:underline}
 .hidden{color:var(--hidden);background:var(--hidden-on);border-radius:.1875rem;padding:0 .1875rem;
  font-size:.75em;white-space:nowrap}
-.origin{display:grid;grid-template-columns:fit-content(14rem) minmax(0,1fr);gap:.375rem 1.5rem;margin:0;font-size:.875rem}
+.origin{display:grid;grid-template-columns:fit-content(14rem) minmax(0,1fr);gap:.375rem 1.5rem;margin:0;
+ font-size:.875rem}
 .origin dt{color:var(--muted);min-width:0;overflow-wrap:anywhere}
 .origin dd{margin:0;min-width:0;overflow-wrap:anywhere}
 ul.plain{padding-left:1.1rem;max-width:44rem}
