@@ -8,7 +8,7 @@ UV_COMPILE := .venv/bin/uv pip compile --quiet --no-config --python-version 3.11
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox up down demo test test-unit lint generate pictures sbom locks clean-cache
+.PHONY: help setup sandbox up down demo test test-tools test-unit lint generate pictures sbom locks clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,9 +36,12 @@ down: ## stop the sandbox cluster and leave nothing behind
 demo: $(if $(CONTEXT),setup,sandbox) ## play the life of a release; CONTEXT=name: on a cluster of yours
 	@$(PYTHON) -m sandbox.demo $(if $(CONTEXT),--context $(CONTEXT))
 
-test: sandbox ## all tests, end to end included
+test: sandbox ## all tests, end to end included, but those of test-tools
+	@$(PYTHON) -m pytest -m "not helm and not prometheus and not browser"
+
+test-tools: sandbox ## the tests that need Helm, Prometheus (both built from Go modules) or Chromium
 	@sandbox/host-packages.sh chromium:chromium /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -m "helm or prometheus or browser"
 
 test-unit: setup ## the fast tests, which need nothing but .venv
 	@$(PYTHON) -m pytest -q -n 4 -m "not e2e and not apiserver and not prometheus and not ml and not helm and not browser"

@@ -1,6 +1,6 @@
 """`python -m controller` is `adapterrelease`."""
 
-from controller.cli.main import app
+from controller.cli.main import main
 
 if __name__ == "__main__":
-    app()
+    main()

@@ -23,7 +23,7 @@ from tests.e2e.cluster import NAMESPACE, SYSTEM, Cluster
 from tests.e2e.load import Load
 from tests.e2e.release import Release
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.helm]
 
 Json = dict[str, Any]
 
