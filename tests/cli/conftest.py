@@ -10,7 +10,6 @@ import pytest
 
 from tests.cli.place import Place, place_in
 
-
 RECURSION_LIMIT = sys.getrecursionlimit()
 
 
