@@ -171,6 +171,8 @@ def test_an_alias_is_answered_as_the_engine_answers_for_its_model(server: Server
             break
     assert (line, body) == (wanted_line, wanted_body.replace(V1.encode(), b"bot"))
     ours = {b"x-adapterrelease-version": b"v1", b"x-adapterrelease-backend": b"adapter"} if name != "cut off" else {}
+    if b"transfer-encoding" in wanted_headers:
+        ours[b"connection"] = b"close"  # a stream's connection ends with it
     for key in (b"content-length",):
         headers, wanted_headers = ({k: v for k, v in it.items() if k != key} for it in (headers, wanted_headers))
     assert headers == {**wanted_headers, **ours}
