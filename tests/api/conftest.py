@@ -21,9 +21,9 @@ def cluster(apiserver: Path, kubectl_program: str, tmp_path_factory: pytest.Temp
     kubectl = Kubectl(kubectl_program, kubeconfig)
     kubectl("config", "set-context", "--current", f"--namespace={NAMESPACE}")
     kubectl("apply", "--server-side", "--force-conflicts", "-f", CRD)
-    # Not --for=condition: that is an error, and no reason to wait, while a new CRD has no conditions at all.
-    established = "jsonpath={.status.conditions[?(@.type=='Established')].status}=True"
-    kubectl("wait", f"--for={established}", "crd/adapterreleases.adapterrelease.dev")
+    # First for any condition: to look for one among none is an error, and no reason to wait.
+    for awaited in ("jsonpath={.status.conditions}", "condition=Established"):
+        kubectl("wait", f"--for={awaited}", "crd/adapterreleases.adapterrelease.dev")
     if kubectl.try_("get", "namespace", NAMESPACE)[0] != 0:
         kubectl("create", "namespace", NAMESPACE)
     return kubectl
