@@ -61,3 +61,16 @@ report() { # LOG
 
 # How far a log says its command is; a script may define its own.
 progress_of() { tail -n 1 "$1" | tr -d '\r' | cut -c1-100; } # LOG
+
+# Make a directory of the cache, once: aside, and renamed when it is whole. The script's own `build` fills it.
+make_once() { # DIRECTORY NAME PROGRAM PROGRAM-IN-WORDS TITLE
+  local directory=$1 name=$2 program=$3 words=$4 title=$5 unfinished=$1.unfinished
+  [ ! -e "$directory" ] || return 0
+  lock "$CACHE/locks/$name"
+  [ ! -e "$directory" ] || return 0
+  command -v "$program" >/dev/null || { echo "$words" >&2; exit 1; }
+  rm -rf "$unfinished"
+  mkdir -p "$unfinished"
+  with_progress "$title" "$CACHE/$name.log" build "$unfinished"
+  mv "$unfinished" "$directory"
+}

@@ -22,18 +22,6 @@ build() { # DIRECTORY
     -o "$1/helm" helm.sh/helm/v4/cmd/helm
 }
 
-main() {
-  if [ ! -e "$HELM_DIR" ]; then
-    lock "$CACHE/locks/helm"
-  fi
-  if [ ! -e "$HELM_DIR" ]; then
-    command -v go >/dev/null || { echo "Go is not installed (1.25 or newer is needed)" >&2; exit 1; }
-    local unfinished=$HELM_DIR.unfinished
-    rm -rf "$unfinished"
-    mkdir -p "$unfinished"
-    with_progress "building Helm $HELM (some minutes when cold)" "$CACHE/helm.log" build "$unfinished"
-    mv "$unfinished" "$HELM_DIR"
-  fi
-  echo "$HELM_DIR"
-}
-main
+make_once "$HELM_DIR" helm go "Go is not installed (1.25 or newer is needed)" \
+  "building Helm $HELM (some minutes when cold)"
+echo "$HELM_DIR"

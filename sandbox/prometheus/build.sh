@@ -29,18 +29,6 @@ build() { # DIRECTORY
   rm -rf source
 }
 
-main() {
-  if [ ! -e "$PROMETHEUS_DIR" ]; then
-    lock "$CACHE/locks/prometheus"
-  fi
-  if [ ! -e "$PROMETHEUS_DIR" ]; then
-    command -v go >/dev/null || { echo "Go is not installed (1.26.7 or newer is needed)" >&2; exit 1; }
-    local unfinished=$PROMETHEUS_DIR.unfinished
-    rm -rf "$unfinished"
-    mkdir -p "$unfinished"
-    with_progress "building Prometheus $PROMETHEUS (10 minutes of one core when cold)" "$CACHE/prometheus.log" build "$unfinished"
-    mv "$unfinished" "$PROMETHEUS_DIR"
-  fi
-  echo "$PROMETHEUS_DIR"
-}
-main
+make_once "$PROMETHEUS_DIR" prometheus go "Go is not installed (1.26.7 or newer is needed)" \
+  "building Prometheus $PROMETHEUS (10 minutes of one core when cold)"
+echo "$PROMETHEUS_DIR"

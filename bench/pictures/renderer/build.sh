@@ -18,14 +18,5 @@ build() { # DIRECTORY
   rm -rf node_modules
 }
 
-if [ ! -e "$RENDERER" ]; then
-  lock "$CACHE/locks/pictures"
-fi
-if [ ! -e "$RENDERER" ]; then
-  command -v npm >/dev/null || { echo "node and npm are not installed" >&2; exit 1; }
-  rm -rf "$RENDERER.unfinished"
-  mkdir -p "$RENDERER.unfinished"
-  with_progress "bundling what draws the pictures" "$CACHE/pictures.log" build "$RENDERER.unfinished"
-  mv "$RENDERER.unfinished" "$RENDERER"
-fi
+make_once "$RENDERER" pictures npm "node and npm are not installed" "bundling what draws the pictures"
 echo "$RENDERER"
