@@ -12,10 +12,9 @@ import yaml
 from pydantic import ValidationError
 
 from controller.api.v1alpha1 import AdapterRelease
-from controller.domain import snapshot
+from controller.cli.scores import for_domain
 from controller.domain.checks import judge, judge_alone
 from controller.errors import PermanentError
-from controller.job.evaluation import Evaluation
 from controller.job.provenance import parse_artifact
 from controller.job.reasons import Reason
 from controller.report.documents import Documents, evaluation_of
@@ -36,23 +35,6 @@ def judged_by(path: Path, report: Report, documents: Documents, evaluation: str 
     judgement = judge_alone(validation, measured) if alone else judge(validation, quantized, measured)
     by = f"the tolerances in {path.name}, as the controller would"
     return replace(report, verdict=Verdict(str(judgement.verdict), judgement.message, by))
-
-
-def for_domain(said: Evaluation) -> snapshot.EvaluateResult:
-    timed = said.benchmark
-    reference = timed.reference if timed else None
-    return snapshot.EvaluateResult(
-        suites=tuple(
-            snapshot.SuiteResult(s.name, s.samples, s.reference, s.candidate, s.agreement, s.errors)
-            for s in said.suites
-        ),
-        speedup=timed.speedup if timed else None,
-        adapter_tokens_per_second=reference.output_tokens_per_second if reference else None,
-        artifact_tokens_per_second=timed.candidate.output_tokens_per_second if timed else None,
-        adapter_latency_seconds=reference.mean_latency_seconds if reference else None,
-        artifact_latency_seconds=timed.candidate.mean_latency_seconds if timed else None,
-        benchmark_errors=sum(t.errors for t in (reference, timed.candidate) if t) if timed else 0,
-    )
 
 
 def _read(path: Path) -> AdapterRelease:

@@ -15,6 +15,7 @@ from controller.api.v1alpha1 import Source, Suite, Validation
 from controller.domain import snapshot
 from controller.domain.checks import Judgement, judge, judge_alone
 from controller.errors import PermanentError
+from controller.job.evaluation import Evaluation
 from controller.job.reasons import Reason
 from controller.job.scores import shown_share
 from controller.job.summary import EvaluateResult, Throughput
@@ -36,11 +37,12 @@ def _is_share(text: str) -> bool:
 
 def verdict(validation: Validation, result: EvaluateResult, *, alone: bool) -> Judgement:
     """The verdict that the controller would give; `alone`: of a candidate that was compared with nothing."""
-    measured = _for_domain(result)
+    measured = for_domain(result)
     return judge_alone(validation, measured) if alone else judge(validation, True, measured)
 
 
-def _for_domain(result: EvaluateResult) -> snapshot.EvaluateResult:
+def for_domain(result: EvaluateResult | Evaluation) -> snapshot.EvaluateResult:
+    """Of what an evaluation has just measured, or of what its statement has kept."""
     timed = result.benchmark
     reference = timed.reference if timed else None
     return snapshot.EvaluateResult(

@@ -15,7 +15,7 @@ from controller.api.status import Step
 from controller.cli.standing import Health
 from controller.domain.snapshot import JobKind, JobState, Problem, hex_of
 from tests.builders import BUILD, VALIDATION, artifact
-from tests.domain.lives import M1, V1, V2, break_it, in_step, observing, promoted, serving_v1
+from tests.domain.lives import M1, V1, V2, break_it, in_step, observing, promoted, rolling_back_to_nothing, serving_v1
 from tests.domain.turns import settle, until
 from tests.domain.world import RIVAL, ROUTE, World
 
@@ -201,16 +201,6 @@ def _died() -> World:
     return settle(world, 60)
 
 
-def _nowhere_back() -> World:
-    """The adapter was unloaded after the rollback window, and no pod takes it again."""
-    world = settle(promoted().pass_time(3600), 15)
-    for pod in world.pods.values():
-        pod.refuses = {hex_of(V1)}
-    world.merged_goes(M1, available=False)
-    world.merged[M1].never_starts = True
-    return settle(until(world, in_step(Step.ROLLING_BACK)), 5)
-
-
 def _straight(**validation: object) -> World:
     world = World(merge_only=(1,)).promote()
     return world.edit(validation=VALIDATION | validation) if validation else world
@@ -343,7 +333,7 @@ STATES: dict[str, State] = {
     "rolling-back": State(_checks_fail, PROGRESSING),
     "rolled-back": State(_checks_failed, DEGRADED, True),
     "rolled-back-by-death": State(_died, DEGRADED, True),
-    "no-way-back": State(_nowhere_back, DEGRADED),
+    "no-way-back": State(rolling_back_to_nothing, DEGRADED),
     # merged only
     "merge-only-refused": State(lambda: settle(World(merge_only=(1,)), 10), DEGRADED, True),
     "merge-only-without-proof": State(lambda: settle(_straight(**_suite_without_min_score()), 20), DEGRADED, True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from controller.api.status import Step
+from controller.domain.snapshot import hex_of
 from tests.domain.turns import run, settle, until
 from tests.domain.world import World, adapter_digest, digest_of
 
@@ -27,6 +28,16 @@ def in_step(step: Step) -> Callable[[World], bool]:
 
 def observing() -> World:
     return until(serving_v1().promote(), in_step(Step.OBSERVING))
+
+
+def rolling_back_to_nothing() -> World:
+    """The merged model died after the adapter behind it was unloaded, and no base pod takes that again."""
+    world = settle(promoted().pass_time(3600), 15)
+    for pod in world.pods.values():
+        pod.refuses = {hex_of(V1)}
+    world.merged_goes(M1, available=False)
+    world.merged[M1].never_starts = True
+    return settle(until(world, in_step(Step.ROLLING_BACK)), 5)
 
 
 def labels(world: World) -> list[str | None]:

@@ -11,7 +11,18 @@ from controller.api.status import Step
 from controller.domain import actions as act
 from controller.domain.snapshot import Problem, hex_of
 from tests.builders import adapter, artifact
-from tests.domain.lives import M1, M2, V1, V2, break_it, in_step, observing, promoted, serving_v1
+from tests.domain.lives import (
+    M1,
+    M2,
+    V1,
+    V2,
+    break_it,
+    in_step,
+    observing,
+    promoted,
+    rolling_back_to_nothing,
+    serving_v1,
+)
 from tests.domain.turns import quiet, run, settle, until
 from tests.domain.world import ROUTE, World
 
@@ -270,16 +281,6 @@ def test_a_new_version_that_is_set_during_a_rollback_is_taken_when_that_is_done(
     settle(world, 120)
     assert world.served == artifact(M2)
     assert world.reason("Promoted") == ("True", "Promoted")
-
-
-def rolling_back_to_nothing() -> World:
-    """The merged model died after the adapter behind it was unloaded, and no base pod takes that again."""
-    world = settle(promoted().pass_time(3600), 15)
-    for pod in world.pods.values():
-        pod.refuses = {hex_of(V1)}
-    world.merged_goes(M1, available=False)
-    world.merged[M1].never_starts = True
-    return settle(until(world, in_step(Step.ROLLING_BACK)), 5)
 
 
 def test_a_new_version_that_is_set_during_a_rollback_that_cannot_end_is_where_it_goes() -> None:
