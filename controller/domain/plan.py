@@ -3,6 +3,8 @@
 Rule that makes crashes harmless: **a plan that changes a decision does nothing else.** The decision (which step,
 towards what, what serves, what is rejected) is written to status first; the next plan reads it and acts. So the
 controller may die between any two writes, and a second controller with an old view loses at the status write.
+Where the decision is to move the route, clients wait for it: it may be acted on as soon as it is written, by what was
+seen for it.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from controller.domain.traffic import move_traffic
 BUSY_POLL = timedelta(seconds=1)  # vLLM and jobs' progress send no events
 IDLE_POLL = timedelta(seconds=15)
 FORGET_DEADLINE = timedelta(seconds=60)
+_MOVING = (Step.SWITCHING, Step.ROLLING_BACK)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Plan:
     status: AdapterReleaseStatus
     requeue_after: timedelta | None
     notes: tuple[Note, ...] = ()
+    moves_route: bool = False
+    """It was decided, just now, to move the route: plan again as soon as that is written, without another look."""
 
 
 def plan(snapshot: Snapshot, now: datetime) -> Plan:
@@ -101,6 +106,7 @@ def _finish(draft: Draft) -> Plan:
         status=draft.status,
         requeue_after=timedelta(0) if decided else _next_look(draft),
         notes=notes(old, draft.status) if draft.status != old else (),
+        moves_route=decided and draft.step in _MOVING and draft.step is not old.rollout.step,
     )
 
 

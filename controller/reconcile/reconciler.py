@@ -66,8 +66,9 @@ class Reconciler:
 
     def __call__(self, key: Key) -> Result:
         snapshot = self._observe(key)
-        if snapshot is None:
-            return self._forget(key)
+        return self._forget(key) if snapshot is None else self._turn(key, snapshot)
+
+    def _turn(self, key: Key, snapshot: Snapshot) -> Result:
         now = self._now()
         plan = self._plan(snapshot, now)
         turn = Turn.of(snapshot)
@@ -85,6 +86,8 @@ class Reconciler:
         if outcome.errors:
             raise outcome.errors[0]
         self._account.synced(key, now)
+        if plan.moves_route:
+            return self._turn(key, turn.with_status(plan.status))
         if outcome.unseen:
             return Result(_LOOK_SOON)
         return Result(plan.requeue_after.total_seconds() if plan.requeue_after is not None else None)

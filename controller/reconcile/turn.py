@@ -7,9 +7,9 @@ that looked at an older release, must not act on what it thinks it knows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from controller.api.status import Backend
+from controller.api.status import AdapterReleaseStatus, Backend
 from controller.domain.snapshot import BaseFacts, PodFacts, Snapshot
 from controller.errors import LeadershipLost, NotFound, TransientError
 from controller.reconcile.caches import RELEASES
@@ -44,6 +44,12 @@ class Turn:
     def key(self) -> Key:
         meta = self.snapshot.release.metadata
         return Key(meta.namespace, meta.name)
+
+    def with_status(self, written: AdapterReleaseStatus) -> Snapshot:
+        """What was observed, with the release as this turn has left it."""
+        release = self.snapshot.release
+        metadata = release.metadata.model_copy(update={"resource_version": self.resource_version})
+        return replace(self.snapshot, release=release.model_copy(update={"metadata": metadata, "status": written}))
 
     @property
     def base(self) -> BaseFacts:

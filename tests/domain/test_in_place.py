@@ -49,10 +49,13 @@ def test_an_update_moves_neither_labels_nor_the_route(pods: int) -> None:
 
 def test_every_pod_has_proven_the_new_version_before_the_first_one_flips() -> None:
     world = serving_v1(3, plugin=True).set_version(2)
-    until(world, in_step(Step.SWITCHING))
+    until(world, in_step(Step.LOADING))
+    controller = Controller(world)
+    while world.status.rollout.step is not Step.SWITCHING:
+        controller.step()
     assert all({OLD, NEW} <= set(pod.adapters) for pod in world.pods.values())
     assert roots(world) == {hex_of(V1)}
-    flips = [a for a in Controller(world).look().actions if isinstance(a, act.FlipAlias)]
+    flips = [a for a in controller.todo if isinstance(a, act.FlipAlias)]
     assert sorted(a.pod for a in flips) == ["pod-0", "pod-1", "pod-2"]
     assert {(a.engine_name, a.version) for a in flips} == {(NEW, "v2")}
 

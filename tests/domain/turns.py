@@ -35,7 +35,10 @@ class Controller:
     cached: Snapshot | None = None
 
     def look(self) -> Plan:
-        self.seen = self._observe()
+        return self._think(self._observe())
+
+    def _think(self, seen: Snapshot) -> Plan:
+        self.seen = seen
         self.plan = plan(self.seen, self.world.now)
         news = bool(self.plan.actions) or self.plan.status != self.world.status
         if news and plan(self.seen, self.world.now) != self.plan:
@@ -73,17 +76,23 @@ class Controller:
         elif self.todo:
             do(self.world, self.todo.pop(0), self.seen)
         else:
-            write_status(self.world, self.plan.status, self.seen)
-            self.plan = None
+            is_written = write_status(self.world, self.plan.status, self.seen)
+            written, self.plan = self.plan, None
+            if is_written and written.moves_route:  # it looks not again before it does so
+                self._think(replace(self.seen, release=self.world.release()))
 
     def crash(self) -> None:
         self.plan, self.todo = None, []
 
     def reconcile(self) -> Plan:
-        done = self.look()
+        """What was decided last, with all that was done and told."""
+        plans = [self.look()]
         while self.plan is not None:
+            if self.plan is not plans[-1]:
+                plans.append(self.plan)
             self.step()
-        return done
+        actions = tuple(a for p in plans for a in p.actions)
+        return replace(plans[-1], actions=actions, notes=tuple(n for p in plans for n in p.notes))
 
 
 def _asked(cached: PodFacts, now: PodFacts | None) -> PodFacts:

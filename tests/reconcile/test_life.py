@@ -172,6 +172,17 @@ def test_errors_after_the_swap_roll_back_and_the_artifact_goes(world: Cluster) -
     world.run(lambda: world.names(DEPLOYMENTS) == ["tiny-llama"], passes=120)
 
 
+def test_a_rollback_by_hand_is_decided_and_carried_out_at_one_look(world: Cluster) -> None:
+    world.add_base()
+    world.apply(release().stable())
+    serve_adapter(world)
+    promote(world)
+    world.run(lambda: world.step() == "Idle", passes=120)
+    world.api.patch(RELEASES.path(*KEY), {"spec": {"stage": "Experimental"}})
+    world.reconcile()
+    assert "loaded.adapterrelease.dev/support-bot" in world.get(SERVICES, "support-bot")["spec"]["selector"]
+
+
 def test_a_score_that_drops_never_gets_traffic(world: Cluster) -> None:
     world.add_base()
     world.apply(release().stable())

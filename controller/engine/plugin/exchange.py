@@ -12,7 +12,9 @@ import json
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
+from . import connection
 from .alias import Asked, asked_model, with_model
 from .answers import Answer, Held, Step
 from .asgi import Header, Message, Receive, Scope, Send, header, media_type, with_length
@@ -54,6 +56,7 @@ class Exchange:
         self._engine_name: str | None = None
         self._answer: Answer | None = None
         self._series: Series | None = None
+        self._kept: Any = None  # the connection of a stream, which did not say that it ends
         self._began = self._first = 0.0
         self._status = 0
         self._whole = self._left = self._streams = self._measured = False
@@ -155,6 +158,7 @@ class Exchange:
     async def send(self, message: Message) -> None:
         try:
             out, held = self._outgoing(message)
+            self._close_if_departed()
         except Exception as error:
             out, held = (*self._held, message), ()
             self._give_up(error)
@@ -178,11 +182,8 @@ class Exchange:
         return self._answer.step(self._held, message, extra)
 
     def _headers(self, headers: Sequence[Header]) -> Sequence[Header]:
-        """For a declared model's answer.
-
-        A stream says from its start that its connection ends with it: the name may depart while it runs, and a
-        connection that closes unannounced loses the request that a client has just sent on it.
-        """
+        """For a declared model's answer. Its name may depart while a stream runs: who can't close its connection with
+        its last bytes says from the start that it ends."""
         declared = self._declared
         if declared is None:
             return ()
@@ -190,11 +191,24 @@ class Exchange:
             (b"x-adapterrelease-version", declared.version.encode()),
             (b"x-adapterrelease-backend", declared.backend.encode()),
         ]
-        model = self._plugin.state.models.get(declared.name)
         streams = header(headers, b"content-length") is None
-        if streams or (model is not None and not model.routed):
+        self._kept = connection.under(self._receive) if streams else None
+        if self._has_departed() or (streams and self._kept is None):
+            self._kept = None
             said.append((b"connection", b"close"))
         return said
+
+    def _has_departed(self) -> bool:
+        """The route points elsewhere for the model that was asked."""
+        model = self._plugin.state.models.get(self._declared.name) if self._declared else None
+        return model is not None and not model.routed
+
+    def _close_if_departed(self) -> None:
+        try:
+            if self._whole and self._kept is not None and self._has_departed():
+                connection.close_with_the_end(self._kept)
+        except Exception as error:
+            self._plugin.failures.report("close", error)
 
     def _give_up(self, error: Exception) -> None:
         self._plugin.failures.report("answer", error)

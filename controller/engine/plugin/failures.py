@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-WHERE = ("start", "restore", "door", "request", "answer", "end", "models", "admin")
+WHERE = ("start", "restore", "door", "request", "answer", "close", "end", "models", "admin")
 _log = logging.getLogger("vllm.adapterrelease")  # below vLLM's logger, so that it is written as vLLM's own lines are
 
 

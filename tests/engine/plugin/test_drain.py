@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from typing import Any
 
-from tests.engine.plugin.world import OLD, Cycle, World
+from tests.engine.plugin.world import JSON, OLD, Cycle, World, scope_of
 
 
 async def begun(world: World, model: str = "bot", stream: bool = True) -> tuple[Cycle, asyncio.Task[None]]:
@@ -41,28 +43,61 @@ async def test_answers_for_a_name_that_has_departed_close_their_connection(world
     assert (await world.complete()).header(b"connection") is None
 
 
-async def test_a_stream_says_from_its_start_that_its_connection_ends_with_it(world: World) -> None:
-    """Its name may depart while it runs, and its pod may end: then it is too late to say so."""
+async def test_what_runs_when_its_name_departs_ends_its_connection(world: World) -> None:
     await world.declare()
     ours, others = await begun(world), await begun(world, "tiny")
-    assert ours[0].answer.header(b"connection") == b"close"
-    assert others[0].answer.header(b"connection") is None  # not declared: as vLLM answers
-    late = await begun(world, stream=False)
+    whole = await begun(world, stream=False)
+    await world.admin("PUT", "models/bot/routed", {"routed": False})
+    assert ours[0].keep_alive, "closed before its answer is whole"
+    world.vllm.gate.set()
+    for _, task in (ours, others, whole):
+        await task
+    assert whole[0].answer.header(b"connection") == b"close"
+    assert ours[0].answer.header(b"connection") is None and others[0].answer.header(b"connection") is None
+    assert ours[0].answer.body.endswith(b"data: [DONE]\n\n")
+    assert [c.keep_alive for c in (ours[0], others[0])] == [False, True]
+    assert ours[0].transport.options == [(socket.IPPROTO_TCP, socket.TCP_CORK, 1)], "the end and the close part"
+
+
+async def test_a_stream_of_a_name_that_has_come_back_keeps_its_connection(world: World) -> None:
+    await world.declare()
+    running, task = await begun(world)
+    for routed in (False, True):
+        await world.admin("PUT", "models/bot/routed", {"routed": routed})
+    world.vllm.gate.set()
+    await task
+    assert running.keep_alive and running.answer.header(b"connection") is None
+
+
+async def test_where_the_connection_cannot_be_closed_a_stream_says_from_its_start_that_it_ends(world: World) -> None:
+    """A middleware before ours has wrapped `receive`, or the server is none of uvicorn's."""
+    await world.declare()
+    cycle = world.cycle(b'{"model":"bot","stream":true}')
+
+    async def wrapped() -> Any:
+        return await cycle.receive()
+
+    await world.middleware(scope_of(world.vllm, "POST", "/v1/completions", JSON), wrapped, cycle.send)
+    assert cycle.answer.header(b"connection") == b"close"
+
+
+async def test_a_connection_that_closes_already_is_left_alone(world: World) -> None:
+    await world.declare()
+    running, task = await begun(world)
+    running.transport.closing = True
     await world.admin("PUT", "models/bot/routed", {"routed": False})
     world.vllm.gate.set()
-    for _, task in (ours, others, late):
-        await task
-    assert late[0].answer.header(b"connection") == b"close"
-    assert ours[0].answer.body.endswith(b"data: [DONE]\n\n")
+    await task
+    assert running.transport.options == [] and running.answer.body.endswith(b"data: [DONE]\n\n")
 
 
 async def test_a_merged_model_departs_too(world: World) -> None:
     await world.declare("tiny", None, None)
     running, task = await begun(world, "tiny")
-    assert running.answer.header(b"connection") == b"close"
     await world.admin("PUT", "models/tiny/routed", {"routed": False})
     world.vllm.gate.set()
     await task
+    assert not running.keep_alive
     assert (await world.complete("tiny")).header(b"connection") == b"close"
 
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -151,6 +152,15 @@ async def departed(world: World) -> bytes:
     return (await world.complete()).body
 
 
+async def departing(world: World) -> bytes:
+    cycle, task = await begun(world)
+    model = world.plugin.state.models["bot"]
+    world.plugin.state.models = {"bot": replace(model, departed_at=world.now)}
+    world.vllm.gate.set()
+    await task
+    return cycle.answer.body
+
+
 async def aborted(world: World) -> bytes:
     cycle, task = await begun(world)
     cycle.leave()
@@ -182,6 +192,7 @@ DEEDS: dict[str, Deed] = {
         unknown,
         text,
         departed,
+        departing,
         aborted,
         listing,
         health,

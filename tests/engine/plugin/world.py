@@ -26,10 +26,29 @@ patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]) 
 AS_CONTROLLER: Headers = ((b"x-adapterrelease-token", TOKEN.encode()), *JSON)
 
 
+class Transport:
+    """The connection, and its socket."""
+
+    def __init__(self) -> None:
+        self.options: list[tuple[int, int, int]] = []
+        self.closing = False
+
+    def get_extra_info(self, name: str) -> Transport:
+        assert name == "socket"
+        return self
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.options.append((level, option, value))
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
 class Cycle:
     """One request on its connection, as uvicorn gives it to an application."""
 
     def __init__(self, parts: Iterable[bytes]) -> None:
+        self.transport, self.keep_alive = Transport(), True
         self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         parts = list(parts) or [b""]
         for number, part in enumerate(parts):
