@@ -312,7 +312,7 @@ def test_a_departed_names_streams_end_together_with_their_connections(server: Se
             return connection.socket.recv(1, socket.MSG_DONTWAIT) == b""
         return False
 
-    for _ in range(5):
+    for _ in range(2):
         with ExitStack() as stack, ThreadPoolExecutor(STREAMS) as threads:
             streams = [stack.enter_context(Connection(server.port)) for _ in range(STREAMS)]
             for stream in streams:

@@ -49,6 +49,7 @@ class Cycle:
 
     def __init__(self, parts: Iterable[bytes]) -> None:
         self.transport, self.keep_alive = Transport(), True
+        self.options_at_the_end: list[tuple[int, int, int]] = []  # when the last message was sent
         self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         parts = list(parts) or [b""]
         for number, part in enumerate(parts):
@@ -68,6 +69,7 @@ class Cycle:
     async def send(self, message: Any) -> None:
         async with self.arrived:
             self.sent.append(dict(message))
+            self.options_at_the_end = list(self.transport.options)
             self.arrived.notify_all()
 
     async def until(self, count: int) -> None:
