@@ -12,6 +12,7 @@ from tests.e2e.cluster import NAMESPACE
 from tests.e2e.release import Release
 
 CALM = 6.0  # seconds between two turns; longer than the time in which kept connections have to move
+LONG_CALM = 15.0  # after what is over in a moment, so that streams are in it as well
 KILL_AFTER = (0.2, 0.6, 1.2, 2.0, 3.0, 4.5)  # seconds from the change until its controller is killed, turn by turn
 FAILING_CHECK = "rollback by a failing check"
 BOT, NEWCOMER, OTHER = "support-bot", "newcomer", "second-bot"
@@ -91,10 +92,10 @@ def _update(scene: Scene, turn: int) -> None:
 
 
 def _swap(scene: Scene, turn: int) -> None:
-    for row, stage in (("swap", "Stable"), ("rollback by hand", "Experimental")):
+    for row, stage, calm in (("swap", "Stable", CALM), ("rollback by hand", "Experimental", LONG_CALM)):
         scene.begin(row)
         _stage(scene, stage)
-        scene.steady(CALM)
+        scene.steady(calm)
 
 
 def _crash(scene: Scene, turn: int) -> None:
