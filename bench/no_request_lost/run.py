@@ -18,7 +18,7 @@ from tests.e2e.sandbox import end_shared_cluster, shared_cluster
 
 NotReached = pytest.fail.Exception  # what Cluster.until raises
 _REFERENCE = "reference"
-_UNEVEN = 1.7  # rows that share a run do not get the same share of its requests; a rollback is reported sooner
+_UNEVEN = 1.3  # rows that share a run do not get the same share of its requests
 
 
 class Run:
