@@ -1,7 +1,8 @@
 """The connection under an answer, as uvicorn keeps it. Must not know: models.
 
 A client that has read an answer to its end may send its next request at once. A connection that is closed a moment
-later loses that request; one that is closed with the answer's last bytes does not, because both arrive together.
+later loses that request; one that ends with the answer's last bytes does not, because both arrive together. uvicorn's
+own way, `close`, is a turn of the event loop late, or many where the loop is busy.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ _HOLD = getattr(socket, "TCP_CORK", None)
 
 
 def under(receive: Receive) -> Any:
-    """uvicorn's cycle of one request and its answer. None: another server's, or somebody has wrapped `receive`."""
-    cycle = getattr(receive, "__self__", None)
-    return cycle if _HOLD is not None and hasattr(cycle, "keep_alive") and hasattr(cycle, "transport") else None
+    """The transport of a request's connection. None: this one cannot be ended by its last bytes. It is another
+    server's, or somebody has wrapped `receive`, or there is TLS."""
+    transport = getattr(getattr(receive, "__self__", None), "transport", None)
+    return transport if _HOLD is not None and transport is not None and transport.can_write_eof() else None
 
 
-def close_with_the_end(cycle: Any) -> None:
-    """To be said before the last bytes are sent. The kernel holds them until the connection is closed, 200 ms at most;
-    data and FIN go out as one segment."""
-    if cycle.transport.is_closing():
-        return
-    cycle.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _HOLD, 1)
-    cycle.keep_alive = False
+def hold(transport: Any) -> None:
+    """To be said before the last bytes are sent: the kernel keeps them for `end`, 200 ms at most."""
+    transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _HOLD, 1)
+
+
+def end(transport: Any) -> None:
+    """To be said when they are sent: they leave with the end as one segment. uvicorn closes what is left, 5 s later if
+    the client does not."""
+    transport.write_eof()

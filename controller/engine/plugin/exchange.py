@@ -158,13 +158,15 @@ class Exchange:
     async def send(self, message: Message) -> None:
         try:
             out, held = self._outgoing(message)
-            self._close_if_departed()
+            ending = self._hold_if_departed()
         except Exception as error:
-            out, held = (*self._held, message), ()
+            out, held, ending = (*self._held, message), (), None
             self._give_up(error)
         self._held = held
         for each in out:
             await self._send(each)
+        if ending is not None:
+            self._end(ending)
 
     def _outgoing(self, message: Message) -> Step:
         extra: Sequence[Header] = ()
@@ -203,10 +205,19 @@ class Exchange:
         model = self._plugin.state.models.get(self._declared.name) if self._declared else None
         return model is not None and not model.routed
 
-    def _close_if_departed(self) -> None:
+    def _hold_if_departed(self) -> Any:
+        """The connection that is to end with the answer whose last bytes are sent now."""
         try:
-            if self._whole and self._kept is not None and self._has_departed():
-                connection.close_with_the_end(self._kept)
+            if self._whole and self._kept is not None and not self._kept.is_closing() and self._has_departed():
+                connection.hold(self._kept)
+                return self._kept
+        except Exception as error:
+            self._plugin.failures.report("close", error)
+        return None
+
+    def _end(self, ending: Any) -> None:
+        try:
+            connection.end(ending)
         except Exception as error:
             self._plugin.failures.report("close", error)
 

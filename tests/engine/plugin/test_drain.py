@@ -48,16 +48,16 @@ async def test_what_runs_when_its_name_departs_ends_its_connection(world: World)
     ours, others = await begun(world), await begun(world, "tiny")
     whole = await begun(world, stream=False)
     await world.admin("PUT", "models/bot/routed", {"routed": False})
-    assert ours[0].keep_alive, "closed before its answer is whole"
+    assert not ours[0].transport.said, "ended before its answer is whole"
     world.vllm.gate.set()
     for _, task in (ours, others, whole):
         await task
     assert whole[0].answer.header(b"connection") == b"close"
     assert ours[0].answer.header(b"connection") is None and others[0].answer.header(b"connection") is None
     assert ours[0].answer.body.endswith(b"data: [DONE]\n\n")
-    assert [c.keep_alive for c in (ours[0], others[0])] == [False, True]
-    held = [(socket.IPPROTO_TCP, socket.TCP_CORK, 1)]
-    assert ours[0].options_at_the_end == held, "the last bytes may arrive before the end of the connection"
+    held = (socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    assert ours[0].said_before_the_end == [held], "the last bytes may arrive before the end of the connection"
+    assert ours[0].transport.said == [held, "eof"] and not others[0].transport.said
 
 
 async def test_a_stream_of_a_name_that_has_come_back_keeps_its_connection(world: World) -> None:
@@ -67,19 +67,21 @@ async def test_a_stream_of_a_name_that_has_come_back_keeps_its_connection(world:
         await world.admin("PUT", "models/bot/routed", {"routed": routed})
     world.vllm.gate.set()
     await task
-    assert running.keep_alive and running.answer.header(b"connection") is None
+    assert not running.transport.said and running.answer.header(b"connection") is None
 
 
 async def test_where_the_connection_cannot_be_closed_a_stream_says_from_its_start_that_it_ends(world: World) -> None:
-    """A middleware before ours has wrapped `receive`, or the server is none of uvicorn's."""
+    """A middleware before ours has wrapped `receive`, or the server is none of uvicorn's, or there is TLS."""
     await world.declare()
-    cycle = world.cycle(b'{"model":"bot","stream":true}')
+    wrapped, encrypted = (world.cycle(b'{"model":"bot","stream":true}') for _ in range(2))
+    encrypted.transport.is_plain = False
 
-    async def wrapped() -> Any:
-        return await cycle.receive()
+    async def receive() -> Any:
+        return await wrapped.receive()
 
-    await world.middleware(scope_of(world.vllm, "POST", "/v1/completions", JSON), wrapped, cycle.send)
-    assert cycle.answer.header(b"connection") == b"close"
+    for cycle, hears in ((wrapped, receive), (encrypted, encrypted.receive)):
+        await world.middleware(scope_of(world.vllm, "POST", "/v1/completions", JSON), hears, cycle.send)
+        assert cycle.answer.header(b"connection") == b"close" and not cycle.transport.said
 
 
 async def test_a_connection_that_closes_already_is_left_alone(world: World) -> None:
@@ -89,7 +91,7 @@ async def test_a_connection_that_closes_already_is_left_alone(world: World) -> N
     await world.admin("PUT", "models/bot/routed", {"routed": False})
     world.vllm.gate.set()
     await task
-    assert running.transport.options == [] and running.answer.body.endswith(b"data: [DONE]\n\n")
+    assert not running.transport.said and running.answer.body.endswith(b"data: [DONE]\n\n")
 
 
 async def test_a_merged_model_departs_too(world: World) -> None:
@@ -98,7 +100,7 @@ async def test_a_merged_model_departs_too(world: World) -> None:
     await world.admin("PUT", "models/tiny/routed", {"routed": False})
     world.vllm.gate.set()
     await task
-    assert not running.keep_alive
+    assert running.transport.said[-1:] == ["eof"]
     assert (await world.complete("tiny")).header(b"connection") == b"close"
 
 

@@ -105,6 +105,7 @@ TRUSTED = {
     ("exchange.py", "message = self._taken.popleft() if self._taken else await self._receive()"),
     ("exchange.py", 'if not self._whole and message["type"] == "http.disconnect":'),
     ("exchange.py", "for each in out:"),
+    ("exchange.py", "self._end(ending)"),
     ("exchange.py", "for _ in range(2):"),
     ("listing.py", "self._held.append(message)"),
     ("listing.py", "for each in out:"),

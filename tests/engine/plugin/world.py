@@ -27,18 +27,25 @@ AS_CONTROLLER: Headers = ((b"x-adapterrelease-token", TOKEN.encode()), *JSON)
 
 
 class Transport:
-    """The connection, and its socket."""
+    """The connection, and its socket. `said`: what the plugin does to it."""
 
     def __init__(self) -> None:
-        self.options: list[tuple[int, int, int]] = []
+        self.said: list[object] = []
         self.closing = False
+        self.is_plain = True
 
     def get_extra_info(self, name: str) -> Transport:
         assert name == "socket"
         return self
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
-        self.options.append((level, option, value))
+        self.said.append((level, option, value))
+
+    def can_write_eof(self) -> bool:
+        return self.is_plain
+
+    def write_eof(self) -> None:
+        self.said.append("eof")
 
     def is_closing(self) -> bool:
         return self.closing
@@ -48,8 +55,8 @@ class Cycle:
     """One request on its connection, as uvicorn gives it to an application."""
 
     def __init__(self, parts: Iterable[bytes]) -> None:
-        self.transport, self.keep_alive = Transport(), True
-        self.options_at_the_end: list[tuple[int, int, int]] = []  # when the last message was sent
+        self.transport = Transport()
+        self.said_before_the_end: list[object] = []  # to the transport, when the last message was sent
         self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         parts = list(parts) or [b""]
         for number, part in enumerate(parts):
@@ -69,7 +76,7 @@ class Cycle:
     async def send(self, message: Any) -> None:
         async with self.arrived:
             self.sent.append(dict(message))
-            self.options_at_the_end = list(self.transport.options)
+            self.said_before_the_end = list(self.transport.said)
             self.arrived.notify_all()
 
     async def until(self, count: int) -> None:
