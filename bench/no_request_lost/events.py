@@ -135,6 +135,7 @@ def _killed_in_update(scene: Scene, turn: int) -> None:
     scene.steady(KILL_AFTER[turn % len(KILL_AFTER)])
     scene.kill_controller()
     scene.until_version(version)
+    scene.renew_controllers()
     scene.steady(CALM)
 
 
@@ -145,6 +146,7 @@ def _killed_in_swap(scene: Scene, turn: int) -> None:
     scene.steady(KILL_AFTER[turn % len(KILL_AFTER)])
     scene.kill_controller()
     scene.release.until_serving("Artifact" if stage == "Stable" else "Adapter")
+    scene.renew_controllers()
     scene.steady(CALM)
 
 

@@ -94,25 +94,39 @@ class Scene:
 
     def kill_controller(self) -> None:
         """The one that leads; the other takes over when its lease has run out."""
+        leader = self.cluster.until("the controller that leads runs", self._leader, 60)
+        self.cluster.kill_container(leader, "operator")
+        self._mark(NOTE, f"the controller {leader['metadata']['name']} was killed")
+
+    def _leader(self) -> Json | None:
+        """None: the lease is nobody's who runs; the other has not taken over yet."""
         lease = self.cluster.get(LEASES, CONTROLLER, SYSTEM) or {}
         holder = str(lease.get("spec", {}).get("holderIdentity", ""))
-        pods = [p for p in self.cluster.find(PODS, namespace=SYSTEM) if holder.startswith(p["metadata"]["name"])]
-        if not pods:
-            raise RuntimeError(f"no pod in {SYSTEM} is called as the lease's holder {holder!r}")
-        self.cluster.kill_container(pods[0], "operator")
-        self._mark(NOTE, f"the controller {holder} was killed")
+        return next((p for p in self._controllers() if holder.startswith(p["metadata"]["name"]) and _all_run(p)), None)
+
+    def renew_controllers(self) -> None:
+        """Those that were killed, by new pods: a kubelet waits longer each time before it starts one again."""
+        for pod in self._controllers():
+            if any(s["restartCount"] for s in pod["status"].get("containerStatuses") or ()):
+                name = pod["metadata"]["name"]
+                self.cluster.kubectl("-n", SYSTEM, "delete", "pod", name, "--wait=true")
+        self._until_controllers_run(2)
 
     def scale_controller(self, replicas: int) -> None:
         patch = {"spec": {"replicas": replicas}}
         self.cluster.client.merge_patch(DEPLOYMENTS.path(SYSTEM, CONTROLLER), patch)
+        self._until_controllers_run(replicas)
+        self._mark(NOTE, f"{replicas} controllers run")
 
+    def _until_controllers_run(self, replicas: int) -> None:
         def there() -> bool:
-            pods = self.cluster.find(PODS, "app.kubernetes.io/component=operator", SYSTEM)
-            ready = [p for p in pods if all(s["ready"] for s in p["status"].get("containerStatuses") or [{"ready": 0}])]
-            return len(pods) == len(ready) == replicas
+            pods = self._controllers()
+            return len(pods) == len([p for p in pods if _all_run(p)]) == replicas
 
         self.cluster.until(f"{replicas} controllers run", there, 120)
-        self._mark(NOTE, f"{replicas} controllers run")
+
+    def _controllers(self) -> list[Json]:
+        return self.cluster.find(PODS, "app.kubernetes.io/component=operator", SYSTEM)
 
     def steady(self, seconds: float) -> None:
         """Let the clients ask while nothing happens."""
@@ -145,3 +159,8 @@ class Scene:
     def _mark(self, kind: str, text: str) -> None:
         if self.watcher is not None:
             self.watcher.mark(kind, text)
+
+
+def _all_run(pod: Json) -> bool:
+    statuses = pod["status"].get("containerStatuses") or [{}]
+    return all(s.get("ready") and "running" in s.get("state", {}) for s in statuses)
