@@ -42,9 +42,9 @@ from controller.reconcile.jobs import JOB_NAME_LABEL, is_active, job_facts
 from controller.reconcile.objects.budget import BUDGETS, budget
 from controller.reconcile.objects.httproute import HTTP_ROUTES, backends_of, weight_patch
 from controller.reconcile.objects.jobs import contract_map, job, owned_by_job
-from controller.reconcile.objects.pod_template import PodTemplate
 from controller.reconcile.objects.merged import merged_deployment
 from controller.reconcile.objects.metadata import is_made_for, is_ours
+from controller.reconcile.objects.pod_template import PodTemplate
 from controller.reconcile.objects.services import adapter_service, preview_service, route
 from controller.reconcile.objects.verify import ArtifactCheck, Verification
 from controller.reconcile.pods import condition
