@@ -19,6 +19,7 @@ REFUSED: list[tuple[Json, str]] = [
     ({"image": {"digest": "sha256:abc"}}, "/image/digest"),
     ({"image": {"repository": ""}}, "/image/repository"),
     ({"image": {"repository": "a@sha256:b"}}, "/image/repository"),
+    ({"image": {"repository": "registry.example:5000/arc:1.2.3"}}, "/image/repository"),  # the tag has its own value
     ({"image": {"tag": "a b"}}, "/image/tag"),
     ({"image": {"pullPolicy": "Sometimes"}}, "/image/pullPolicy"),
     ({"imagePullSecrets": ["pull"]}, "/imagePullSecrets/0"),
