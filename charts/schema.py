@@ -19,6 +19,7 @@ ELSEWHERE = {
     "namespaces": "watchNamespaces",
     "job_image": "jobs.image",
     "job_service_account": "jobs.serviceAccountName",
+    "job_pod_template": "jobs.podTemplate",
 }
 _KEPT = ("type", "anyOf", "enum", "pattern", "minLength", "minimum", "maximum", "exclusiveMinimum", "description")
 

@@ -30,6 +30,7 @@ from controller.reconcile.engines import Engines, Secrets
 from controller.reconcile.failures import LoadFailures
 from controller.reconcile.informers import Informers
 from controller.reconcile.jobs import Progress
+from controller.reconcile.objects.pod_template import PodTemplate, pod_template
 from controller.reconcile.objects.verify import ArtifactCheck
 from controller.reconcile.observe import Observer
 from controller.reconcile.plugin_bases import PluginBases
@@ -171,6 +172,7 @@ class Operator:
                 ArtifactCheck(settings.artifact_check),
                 settings.keep_examples,
                 engine_objects=engine_objects,
+                of_all_jobs=_of_all_jobs(settings),
             ),
             PodActions(writing, engines, failures, fence, _now),
         )
@@ -200,6 +202,12 @@ def run_operator(settings: Settings | None = None, around: Around = _unchanged) 
     client.close()
     log.info("stopped", extra={"leadershipLost": not kept})
     return 0 if kept else 1
+
+
+def _of_all_jobs(settings: Settings) -> PodTemplate | None:
+    """Read once, at the start: a wrong one ends the process, and not each job that is to be made."""
+    given = settings.job_pod_template
+    return pod_template(given, "ADAPTERRELEASE_JOB_POD_TEMPLATE") if given else None
 
 
 def _now() -> datetime:

@@ -27,6 +27,11 @@ class Settings(BaseSettings):
     job_service_account: str = Field(
         "", description="Service account of jobs, in the release's namespace; empty: its default one. Without a token."
     )
+    job_pod_template: dict[str, Any] | None = Field(
+        None,
+        description="Of all jobs, as JSON: what build.podTemplate may have, which wins over it. Concerns jobs that are"
+        " made after it.",
+    )
 
     # merged pods
     artifact_check: Literal["Digests", "Sizes", "None"] = Field(

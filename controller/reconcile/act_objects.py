@@ -44,6 +44,7 @@ from controller.reconcile.objects.httproute import HTTP_ROUTES, backends_of, wei
 from controller.reconcile.objects.jobs import contract_map, job, owned_by_job
 from controller.reconcile.objects.merged import merged_deployment
 from controller.reconcile.objects.metadata import is_made_for, is_ours
+from controller.reconcile.objects.pod_template import PodTemplate
 from controller.reconcile.objects.services import adapter_service, preview_service, route
 from controller.reconcile.objects.verify import ArtifactCheck, Verification
 from controller.reconcile.pods import condition
@@ -83,11 +84,13 @@ class ObjectActions:
         keep_examples: KeepExamples = "Changed",
         *,
         engine_objects: EngineObjects,
+        of_all_jobs: PodTemplate | None = None,
     ) -> None:
         self._client = client
         self._fence = fence
         self._job_image = job_image
         self._job_service_account = job_service_account
+        self._of_all_jobs = of_all_jobs
         self._verification = Verification(job_image, artifact_check)
         self._keep_examples = keep_examples
         self._engine_objects = engine_objects
@@ -105,7 +108,8 @@ class ObjectActions:
         if action.kind is JobKind.VALIDATE:
             self._point_at_what_is_compared(turn)
         contract = contract_map(action.kind, action.inputs, turn.snapshot, turn.base, self._keep_examples)
-        wanted = job(action.kind, action.inputs, turn.snapshot, turn.base, self._job_image, self._job_service_account)
+        asked = (action.kind, action.inputs, turn.snapshot, turn.base)
+        wanted = job(*asked, self._job_image, self._job_service_account, self._of_all_jobs)
         made = self._create(turn, JOBS, wanted)
         if self._lost_its_result(made):
             self._delete(JOBS, turn, made["metadata"]["name"], made["metadata"]["uid"])

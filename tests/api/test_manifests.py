@@ -189,7 +189,13 @@ def test_the_controller_makes_no_secret_but_its_own(guarded: Kubectl, secret: di
 @pytest.mark.apiserver
 @pytest.mark.parametrize("verb", ["get", "create", "update"])
 def test_the_controller_may_hold_its_lease_in_its_own_namespace(installed: Kubectl, verb: str) -> None:
-    assert may(installed, f"{verb} coordination.k8s.io/leases", SYSTEM)
+    assert may(installed, f"{verb} coordination.k8s.io/leases adapter-release-controller", SYSTEM)
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("verb", ["get", "update"])
+def test_the_controller_may_not_touch_the_lease_of_another_one(installed: Kubectl, verb: str) -> None:
+    assert not may(installed, f"{verb} coordination.k8s.io/leases kube-scheduler", SYSTEM)
 
 
 @pytest.mark.apiserver

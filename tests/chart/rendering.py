@@ -43,7 +43,8 @@ class Chart:
     ) -> list[Json]:
         status, output = self.helm("template", name, self.path, "--namespace", namespace, *flags, values=values)
         assert status == 0, output
-        return [document for document in yaml.safe_load_all(output) if document]
+        documents = yaml.load_all(output, Loader=yaml.CSafeLoader)  # ten times as fast: the CRD is long
+        return [document for document in documents if document]
 
     def refusal(self, values: Json, *flags: str) -> str:
         """Why Helm does not render these values."""

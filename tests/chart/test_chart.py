@@ -108,7 +108,8 @@ def test_the_crd_can_be_left_to_others_or_go_with_the_release(chart: Chart) -> N
 
 def test_one_replica_has_no_budget(chart: Chart) -> None:
     """It would hold up every drain of that node."""
-    assert one(chart.render(), "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+    budget = one(chart.render(), "PodDisruptionBudget")["spec"]
+    assert (budget["minAvailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
     assert of_kind(chart.render({"replicas": 1}), "PodDisruptionBudget") == []
     assert of_kind(chart.render({"podDisruptionBudget": {"enabled": False}}), "PodDisruptionBudget") == []
 

@@ -7,15 +7,27 @@ import shlex
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+import typer.core
+import typer.main
+import yaml
 
+from controller.cli.main import app
+from controller.domain.snapshot import JobKind
+from controller.reconcile.objects.jobs import job
+from controller.reconcile.objects.verify import Verification, verify_container
 from sandbox.node.images import images
+from tests.builders import A1
 from tests.chart.containerfile import parse
+from tests.reconcile.test_objects import INPUTS, PATH, seen
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = parse(ROOT / "Containerfile")
 IMAGES = ["controller", "job"]
+Json = dict[str, Any]
 IN_SANDBOX = {image.name.removeprefix("adapterrelease/").removesuffix(":dev"): image for image in images()}
 # This machine has no GPU, and few processors that it shares with a server.
 OF_THE_SANDBOX_ALONE = {"PYTHONPATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"}
@@ -39,6 +51,30 @@ def ignored(source: str) -> bool:
 @pytest.mark.parametrize("image", IMAGES)
 def test_it_starts_what_the_sandbox_s_image_starts(image: str) -> None:
     assert FILE.entrypoint(image) == list(IN_SANDBOX[image].entrypoint)
+
+
+def containers() -> dict[str, list[Json]]:
+    """What pods run of each image: the Deployment as it is installed, a job, and what verifies an artifact."""
+    documents = yaml.safe_load_all((ROOT / "manifests" / "install.yaml").read_text())
+    (operator,) = [d for d in documents if d["kind"] == "Deployment"]
+    snapshot = seen()
+    assert snapshot.base is not None
+    made = job(JobKind.BUILD, INPUTS, snapshot, snapshot.base, "")
+    verifier = verify_container(Verification(""), snapshot.base, PATH, A1, None)
+    return {
+        "controller": operator["spec"]["template"]["spec"]["containers"],
+        "job": [*made["spec"]["template"]["spec"]["containers"], verifier],
+    }
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_what_pods_run_is_its_entry_point_with_a_command_that_it_has(image: str) -> None:
+    known = typer.main.get_command(app)
+    assert isinstance(known, typer.core.TyperGroup)
+    for container in containers()[image]:
+        program, command = container["command"]
+        assert [program] == FILE.entrypoint(image)
+        assert command in known.commands
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -91,6 +127,7 @@ def test_what_is_installed_is_known_by_its_hash_or_made_here(stage: str) -> None
             lock = f"locks/{stage.replace('wheel', 'build').split('-')[-1]}.lock"
             by_hash = "--require-hashes" in line and lock in line
             assert "--no-deps" in line and (by_hash or "--no-index" in line), line
+            assert " install " not in line or "--no-cache-dir" in line, line
 
 
 def test_a_job_has_the_environment_that_it_has_in_the_sandbox() -> None:

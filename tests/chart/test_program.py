@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.settings import Settings
-from tests.chart.everything import DIGEST
+from tests.chart.everything import ALL, DIGEST, QUEUED
 from tests.chart.rendering import (
     Chart,
     container_of,
@@ -27,6 +27,7 @@ OF_EACH_SETTING: Json = {
     "kubeconfig": "/etc/kubeconfig",
     "context": "prod",
     "artifactCheck": "Sizes",
+    "keepExamples": "None",
     "workers": 12,
     "retryMaxDelay": 12.5,
     "drainTimeout": 15,
@@ -49,7 +50,11 @@ def test_every_setting_reaches_the_program(chart: Chart, monkeypatch: pytest.Mon
     values = {
         "settings": OF_EACH_SETTING,
         "watchNamespaces": ["llm", "prod"],
-        "jobs": {"image": {"repository": "example/job", "tag": "7"}, "serviceAccountName": "jobs"},
+        "jobs": {
+            "image": {"repository": "example/job", "tag": "7"},
+            "serviceAccountName": "jobs",
+            "podTemplate": QUEUED,
+        },
     }
     defaults = Settings()
     for name, value in environment(chart.render(values)).items():
@@ -58,6 +63,7 @@ def test_every_setting_reaches_the_program(chart: Chart, monkeypatch: pytest.Mon
     same = [name for name in Settings.model_fields if getattr(settings, name) == getattr(defaults, name)]
     assert same == []
     assert (settings.namespaces, settings.job_image) == (("llm", "prod"), "example/job:7")
+    assert settings.job_pod_template == QUEUED
     assert (settings.engine_load_timeout, settings.engine_probe_timeout) == (1000000, 0.25)
 
 
@@ -80,6 +86,13 @@ def test_the_lease_s_role_lies_where_the_lease_does(chart: Chart) -> None:
     made = chart.render({"settings": {"leaseNamespace": "leases"}})
     for kind in ("Role", "RoleBinding"):
         assert one(made, kind, "adapter-release-leader")["metadata"]["namespace"] == "leases"
+
+
+def test_what_one_mounts_comes_beside_what_is_there(chart: Chart) -> None:
+    made = chart.render(ALL)
+    volumes = [v["name"] for v in one(made, "Deployment")["spec"]["template"]["spec"]["volumes"]]
+    assert volumes == ["tmp", "kubeconfig"]
+    assert [m["mountPath"] for m in container_of(made)["volumeMounts"]] == ["/tmp", "/etc/kubeconfig"]
 
 
 # -- images

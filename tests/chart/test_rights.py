@@ -1,8 +1,11 @@
-"""The controller's rights are exactly those that it uses: without any one of them something it does is refused."""
+"""The controller's rights are exactly those that it uses: without any one of them something it does is refused.
+
+What it does is recorded in lives of releases. That the rules are read here as the API server reads them is held by a
+real one, which is sent the same requests.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.runtime.client import KubeClient
-from controller.runtime.resources import Resource
 from tests.chart.lives import requests_of_all_lives
+from tests.chart.replaying import Replay
 from tests.chart.rights import Access, allows, asked_for, grants
+from tests.fakes.connection import Request
 
 INSTALL = Path(__file__).resolve().parents[2] / "manifests" / "install.yaml"
-CLUSTER_ROLES = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
-BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
-REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
 
 Json = dict[str, Any]
+Used = dict[Access, Request]
 
 
 def rules_of(*names: str) -> list[Json]:
@@ -36,20 +37,26 @@ NAMES = {grant.name for grant in GRANTS}
 
 
 @pytest.fixture(scope="module")
-def used() -> list[Access]:
-    """Names that no right names are one to RBAC."""
-    asked = map(asked_for, requests_of_all_lives())
-    return sorted({replace(access, name=access.name if access.name in NAMES else "") for access in asked})
+def used() -> Used:
+    """What is asked for, each with a request that asks for it. Names that no right names are one to RBAC."""
+    found: Used = {}
+    for request in requests_of_all_lives():
+        access = asked_for(request)
+        found.setdefault(replace(access, name=access.name if access.name in NAMES else ""), request)
+    return found
 
 
-def test_all_that_the_controller_asks_for_is_granted(used: list[Access]) -> None:
-    assert [str(access) for access in used if not allows(GRANTS, access)] == []
+def without(grant: Access) -> list[Access]:
+    return [other for other in GRANTS if other != grant]
+
+
+def test_all_that_the_controller_asks_for_is_granted(used: Used) -> None:
+    assert [str(access) for access in sorted(used) if not allows(GRANTS, access)] == []
 
 
 @pytest.mark.parametrize("grant", GRANTS, ids=str)
-def test_without_this_right_something_is_refused(used: list[Access], grant: Access) -> None:
-    rest = [other for other in GRANTS if other != grant]
-    assert [access for access in used if not allows(rest, access)], f"nothing needs it: {grant}"
+def test_without_this_right_something_is_refused(used: Used, grant: Access) -> None:
+    assert [access for access in used if not allows(without(grant), access)], f"nothing needs it: {grant}"
 
 
 def test_no_right_is_granted_twice_nor_for_everything() -> None:
@@ -57,69 +64,28 @@ def test_no_right_is_granted_twice_nor_for_everything() -> None:
     assert not any("*" in part for grant in GRANTS for part in (grant.verb, grant.group, grant.resource, grant.name))
 
 
-class Authorizer:
-    """RBAC of a real API server, with a user for each right who has all of them but that one."""
-
-    def __init__(self, client: KubeClient) -> None:
-        self._client = client
-        self._run = f"chart-{os.getpid()}"
-
-    def make(self) -> None:
-        for number, missing in enumerate(GRANTS):
-            rules = [_rule(grant) for grant in GRANTS if grant != missing]
-            self._apply(CLUSTER_ROLES, number, {"rules": rules})
-            role = {"apiGroup": CLUSTER_ROLES.group, "kind": "ClusterRole", "name": self.user(number)}
-            subject = {"apiGroup": CLUSTER_ROLES.group, "kind": "User", "name": self.user(number)}
-            self._apply(BINDINGS, number, {"roleRef": role, "subjects": [subject]})
-
-    def user(self, number: int) -> str:
-        return f"{self._run}-without-{number}"
-
-    def may(self, number: int, access: Access) -> bool:
-        resource, _, subresource = access.resource.partition("/")
-        attributes = {"verb": access.verb, "group": access.group, "resource": resource, "subresource": subresource}
-        spec = {
-            "user": self.user(number),
-            "resourceAttributes": attributes | {"name": access.name, "namespace": "llm"},
-        }
-        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
-        return bool(self._client.create(REVIEWS.path(), review)["status"]["allowed"])
-
-    def until_in_force(self, number: int, access: Access) -> None:
-        """The authorizer reads from caches, which are a moment late."""
-        assert any(self.may(number, access) for _ in range(2000)), f"{self.user(number)} never got its role"
-
-    def _apply(self, resource: Resource, number: int, fields: Json) -> None:
-        name = self.user(number)
-        made = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": name}} | fields
-        self._client.apply(resource.path(name=name), made, "tests")
-
-
 @pytest.fixture(scope="module")
-def authorizer(apiserver: Path) -> Iterator[Authorizer]:
-    client = KubeClient.from_config(str(apiserver))
-    made = Authorizer(client)
-    made.make()
+def real(apiserver: Path) -> Iterator[Replay]:
+    made = Replay(apiserver)
     yield made
-    for number in range(len(GRANTS)):
-        client.delete(BINDINGS.path(name=made.user(number)))
-        client.delete(CLUSTER_ROLES.path(name=made.user(number)))
-    client.close()
+    made.close()
 
 
 @pytest.mark.apiserver
-@pytest.mark.parametrize("number", range(len(GRANTS)), ids=[str(grant) for grant in GRANTS])
-def test_a_real_authorizer_refuses_it_without_this_right(
-    authorizer: Authorizer, used: list[Access], number: int
+def test_a_real_api_server_lets_in_all_that_the_controller_asks_for(real: Replay, used: Used) -> None:
+    user = real.user(GRANTS)
+    real.until_in_force(user, next(iter(used.values())))
+    assert [said for request in used.values() if (said := real.refusal(user, request))] == []
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("grant", GRANTS, ids=str)
+def test_a_real_api_server_refuses_a_request_of_the_controller_without_this_right(
+    real: Replay, used: Used, grant: Access
 ) -> None:
-    """And refuses nothing else: it reads the rules as the other tests here do."""
-    rest = [grant for grant in GRANTS if grant != GRANTS[number]]
-    authorizer.until_in_force(number, next(access for access in used if allows(rest, access)))
-    decided = {access: authorizer.may(number, access) for access in used}
-    assert decided == {access: allows(rest, access) for access in used}
-    assert not all(decided.values())
-
-
-def _rule(grant: Access) -> Json:
-    rule: Json = {"apiGroups": [grant.group], "resources": [grant.resource], "verbs": [grant.verb]}
-    return rule | ({"resourceNames": [grant.name]} if grant.name else {})
+    user = real.user(without(grant))
+    real.until_in_force(user, next(request for access, request in used.items() if allows(without(grant), access)))
+    needing = [request for access, request in used.items() if not allows(without(grant), access)]
+    for request in needing:
+        wanted = f'cannot {grant.verb} resource "{grant.resource}" in API group "{grant.group}"'
+        assert wanted in real.refusal(user, request), f"{request.method} {request.path}"

@@ -84,6 +84,8 @@ def test_two_in_one_namespace_have_names_and_leases_of_their_own(chart: Chart) -
     for made, name in ((first, "a"), (second, "b")):
         (container,) = one(made, "Deployment")["spec"]["template"]["spec"]["containers"]
         assert {"name": "ADAPTERRELEASE_LEASE_NAME", "value": f"{name}-{NAME}"} in container["env"]
+        (role,) = [r for r in of_kind(made, "Role") if r["metadata"]["namespace"] == NAMESPACE]
+        assert [r.get("resourceNames") for r in role["rules"]] == [None, [f"{name}-{NAME}"]]
         selector = one(made, "Deployment")["spec"]["selector"]["matchLabels"]
         assert selector["app.kubernetes.io/instance"] == name
 

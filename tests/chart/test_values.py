@@ -14,6 +14,7 @@ from charts import generate
 from charts.schema import ELSEWHERE, camel, settings_properties
 from charts.values import undocumented, values
 from controller import __version__
+from controller.reconcile.objects.pod_template import JOB_CONTAINER, POD_FIELDS
 from controller.settings import Settings
 from tests.chart.rendering import CHART
 
@@ -70,7 +71,7 @@ def test_a_changed_comment_changes_schema_and_page(tmp_path: Path) -> None:
 
 def test_the_schema_knows_what_values_yaml_has_and_nothing_else() -> None:
     def differences(tree: Any, schema: dict[str, Any], path: str = "") -> list[str]:
-        if "properties" not in schema:
+        if "properties" not in schema or not tree:  # what may be in what is empty by default, the schema alone says
             return []
         known = schema["properties"].keys() - {"global"}
         found = [f"{path}/{key}" for key in known ^ tree.keys()]
@@ -92,8 +93,8 @@ def test_nothing_that_has_a_list_of_names_takes_another_one() -> None:
         here = [schema] if isinstance(schema.get("properties"), dict) and "additionalProperties" not in schema else []
         return here + [found for part in schema.values() for found in open_ones(part)]
 
-    (entry_of_env,) = open_ones(SCHEMA)
-    assert entry_of_env["required"] == ["name"]
+    # What Kubernetes has lists of, and checks itself: variables (of the controller and of jobs), volumes and mounts.
+    assert [node["required"][0] for node in open_ones(SCHEMA)] == ["name"] * 4
 
 
 def test_every_setting_of_the_program_is_a_value() -> None:
@@ -102,6 +103,12 @@ def test_every_setting_of_the_program_is_a_value() -> None:
     assert settable & ELSEWHERE.keys() == set()
     assert set(ELSEWHERE.values()) <= {value.name for value in KNOWN}
     assert all("description" in field for field in settings_properties().values())
+
+
+def test_a_job_may_be_given_what_the_controller_takes_over_and_nothing_else() -> None:
+    of_pods = SCHEMA["properties"]["jobs"]["properties"]["podTemplate"]["properties"]["spec"]["properties"]
+    assert of_pods.keys() == {*POD_FIELDS, "containers"}
+    assert of_pods["containers"]["items"]["properties"]["name"]["const"] == JOB_CONTAINER
 
 
 def test_every_value_is_used_by_a_template() -> None:

@@ -57,6 +57,10 @@ app.kubernetes.io/component: operator
 {{- $image.repository }}:{{ $tag }}{{ with $image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
+{{- define "arc.leaseName" -}}
+{{- .Values.settings.leaseName | default (include "arc.fullname" .) }}
+{{- end }}
+
 {{- define "arc.metricsPort" -}}
 {{- .Values.settings.metricsPort | default 8080 | int }}
 {{- end }}

@@ -23,7 +23,13 @@ from controller.reconcile.objects.metadata import (
     owned_by,
 )
 from controller.reconcile.objects.mounts import Volumes, hub_env, job_volumes
-from controller.reconcile.objects.pod_template import JOB_CONTAINER, merge_pod_template
+from controller.reconcile.objects.pod_template import (
+    JOB_CONTAINER,
+    OF_BUILD,
+    PodTemplate,
+    merge_pod_template,
+    pod_template,
+)
 from controller.reconcile.objects.security import container_security, pod_security
 
 Json = dict[str, Any]
@@ -61,8 +67,19 @@ def owned_by_job(contract: Json, made: Json) -> Json:
     return {**contract, "metadata": {**contract["metadata"], "ownerReferences": [owner]}}
 
 
-def job(kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts, image: str, service_account: str = "") -> Json:
-    """The Job. `service_account` lives in the release's namespace; empty: its default one, without a token."""
+def job(
+    kind: JobKind,
+    inputs: str,
+    snapshot: Snapshot,
+    base: BaseFacts,
+    image: str,
+    service_account: str = "",
+    of_all_jobs: PodTemplate | None = None,
+) -> Json:
+    """The Job. `service_account` lives in the release's namespace; empty: its default one, without a token.
+
+    What `of_all_jobs` wishes is not counted in the job's name: a job that is there is not made again for it.
+    """
     release = snapshot.release
     volumes = job_volumes(kind, release, base)
     name = job_name(release, kind, inputs)
@@ -94,10 +111,11 @@ def job(kind: JobKind, inputs: str, snapshot: Snapshot, base: BaseFacts, image: 
             },
         },
     }
+    templates = [of_all_jobs] if of_all_jobs else []
     build = release.spec.build
     if kind is JobKind.BUILD and build is not None and build.pod_template:
-        return merge_pod_template(made, build.pod_template)
-    return made
+        templates.append(pod_template(build.pod_template, OF_BUILD))
+    return merge_pod_template(made, *templates) if templates else made
 
 
 def _pod_spec(kind: JobKind, base: BaseFacts, volumes: Volumes, image: str, service_account: str) -> Json:
@@ -115,8 +133,10 @@ def _pod_spec(kind: JobKind, base: BaseFacts, volumes: Volumes, image: str, serv
         "volumeMounts": list(volumes.mounts.values()),
     }
     account = {"serviceAccountName": service_account} if service_account else {}
+    secrets = base.template["spec"].get("imagePullSecrets")  # often the same registry has vLLM's image and ours
     return {
         **account,
+        **({"imagePullSecrets": secrets} if secrets else {}),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never",
