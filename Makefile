@@ -62,6 +62,7 @@ generate: setup ## write what comes from code: CRD, references, dashboards, the 
 
 docs: setup ## build the documentation site into build/site; every link and anchor of it must lead somewhere
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+	@echo "to read it: $(PYTHON) -m http.server --bind 127.0.0.1 --directory build/site 8000"
 
 pictures: setup ## pictures of the dashboards; PROMETHEUS=URL or DATA=directory, ARGS="--start ..."
 	@$(PYTHON) -m bench.pictures $(if $(PROMETHEUS),--prometheus $(PROMETHEUS)) $(if $(DATA),--data $(DATA)) $(ARGS)

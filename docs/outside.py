@@ -29,9 +29,9 @@ def linked(place: str, text: str) -> set[str]:
 
 
 def outside_of_docs() -> list[str]:
-    """Files that pages of docs/ link to outside of it, and those that these link to."""
+    """Files that README.md and pages of docs/ link to outside of it, and those that these link to."""
     found: set[str] = set()
-    left = {path.relative_to(ROOT).as_posix() for path in (ROOT / DOCS).rglob("*.md")}
+    left = {FIRST, *(path.relative_to(ROOT).as_posix() for path in (ROOT / DOCS).rglob("*.md"))}
     while left:
         here = left.pop()
         for target in linked(here, (ROOT / here).read_text()) - found:

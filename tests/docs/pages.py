@@ -36,10 +36,10 @@ def prose(page: Path) -> str:
 
 
 def commands(page: Path) -> Iterator[str]:
-    """Every command of the page's console blocks, without its comment."""
+    """Every command of the page's console blocks, without its comment, those of several lines as one."""
     for block in blocks(page):
         if block.language == "console":
-            for line in block.text.splitlines():
+            for line in re.sub(r"\\\n\s*", "", block.text).splitlines():
                 if command := re.sub(r"\s+# .*$", "", line).strip():
                     yield command
 

@@ -17,21 +17,22 @@ from tests.docs.pages import PAGES, commands, place, prose
 _IN_TEXT = re.compile(r"`(?:kubectl )?adapterrelease ([^`]+)`")
 
 
-def program() -> typer.core.TyperGroup:
-    """The commands, as they are when none of the files that are named is there."""
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> typer.core.TyperGroup:
+    """The commands, which do not ask for the files that are named to be there."""
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    for command in group.commands.values():
-        for parameter in command.params:
-            if getattr(parameter.type, "exists", False):
-                parameter.type.exists = False  # type: ignore[attr-defined]
+    for parameter in (p for command in group.commands.values() for p in command.params):
+        told = parameter.type_descriptor.parameter_info
+        if getattr(told, "exists", False):
+            monkeypatch.setattr(told, "exists", False)
     return group
 
 
 def calls(line: str) -> Iterator[list[str]]:
     """The arguments of each call of the program in a line of shell: in pipes, lists and substitutions, too."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.commenters = "#"
+    lexer.commenters, lexer.whitespace_split = "#", True
     words: list[str] = []
     for word in [*lexer, ";"]:
         if set(word) <= set("();<>|&"):
@@ -49,7 +50,8 @@ CALLS = [(page, call) for page, line in LINES for call in calls(line)]
 
 def test_calls_are_found_wherever_they_stand_in_a_line() -> None:
     assert list(calls("source <(adapterrelease completion bash)")) == [["completion", "bash"]]
-    assert list(calls("kubectl adapterrelease get -A | grep x && adapterrelease merge > y")) == [["get", "-A"], ["merge"]]
+    line = "kubectl adapterrelease get -A | grep x && adapterrelease merge > y"
+    assert list(calls(line)) == [["get", "-A"], ["merge"]]
     assert list(calls("kubectl -n adapterrelease get pods")) == []
 
 
@@ -58,15 +60,15 @@ def test_there_are_calls() -> None:
 
 
 @pytest.mark.parametrize(("page", "call"), CALLS, ids=lambda x: place(x) if isinstance(x, Path) else " ".join(x))
-def test_a_call_is_parsed(page: Path, call: list[str]) -> None:
+def test_a_call_is_parsed(program: typer.core.TyperGroup, page: Path, call: list[str]) -> None:
     if call != ["--help"]:
-        with program().commands[call[0]].make_context(call[0], call[1:]):
+        with program.commands[call[0]].make_context(call[0], call[1:]):
             pass
 
 
 @pytest.mark.parametrize("page", PAGES, ids=place)
-def test_commands_and_options_in_the_text_exist(page: Path) -> None:
-    known = program().commands
+def test_commands_and_options_in_the_text_exist(program: typer.core.TyperGroup, page: Path) -> None:
+    known = program.commands
     for name, *arguments in (shlex.split(found) for found in _IN_TEXT.findall(prose(page))):
         assert name in known
         options = {option for parameter in known[name].params for option in parameter.opts}
