@@ -17,16 +17,17 @@ from tests.docs.pages import PAGES, commands, place, prose
 _IN_TEXT = re.compile(r"`(?:kubectl )?adapterrelease ([^`]+)`")
 
 
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> typer.core.TyperGroup:
+@pytest.fixture(scope="module")
+def program() -> Iterator[typer.core.TyperGroup]:
     """The commands, which do not ask for the files that are named to be there."""
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    for parameter in (p for command in group.commands.values() for p in command.params):
-        told = parameter.type_descriptor.parameter_info
-        if getattr(told, "exists", False):
-            monkeypatch.setattr(told, "exists", False)
-    return group
+    with pytest.MonkeyPatch.context() as patch:
+        for parameter in (p for command in group.commands.values() for p in command.params):
+            told = parameter.type_descriptor.parameter_info
+            if getattr(told, "exists", False):
+                patch.setattr(told, "exists", False)
+        yield group
 
 
 def calls(line: str) -> Iterator[list[str]]:
