@@ -8,7 +8,7 @@ UV_COMPILE := .venv/bin/uv pip compile --quiet --no-config --python-version 3.11
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox up down demo test test-tools test-unit lint generate pictures sbom locks clean-cache
+.PHONY: help setup sandbox up down demo test test-tools test-unit lint generate docs pictures sbom locks clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +46,7 @@ test-tools: sandbox ## the tests that need Helm, Prometheus (both built from Go 
 test-unit: setup ## the fast tests, which need nothing but .venv
 	@$(PYTHON) -m pytest -q -n 4 -m "not e2e and not apiserver and not prometheus and not ml and not helm and not browser"
 
-lint: setup ## ruff, mypy --strict, import-linter, generated files up to date
+lint: setup docs ## ruff, mypy --strict, import-linter, generated files up to date, the documentation site
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
@@ -59,6 +59,10 @@ generate: setup ## write what comes from code: CRD, references, dashboards, the 
 	@$(PYTHON) -m dashboards
 	@$(PYTHON) -m controller crd
 	@$(PYTHON) -m charts.generate
+
+docs: setup ## build the documentation site into build/site; every link and anchor of it must lead somewhere
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+	@echo "to read it: $(PYTHON) -m http.server --bind 127.0.0.1 --directory build/site 8000"
 
 pictures: setup ## pictures of the dashboards; PROMETHEUS=URL or DATA=directory, ARGS="--start ..."
 	@$(PYTHON) -m bench.pictures $(if $(PROMETHEUS),--prometheus $(PROMETHEUS)) $(if $(DATA),--data $(DATA)) $(ARGS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "sandbox" / "README.md"])
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -21,6 +21,11 @@ class Block:
     text: str
 
 
+def place(page: Path) -> str:
+    """Its path in the checkout."""
+    return page.relative_to(ROOT).as_posix()
+
+
 def blocks(page: Path) -> list[Block]:
     return [Block(page, language, text) for language, text in _FENCE.findall(page.read_text())]
 
@@ -31,10 +36,10 @@ def prose(page: Path) -> str:
 
 
 def commands(page: Path) -> Iterator[str]:
-    """Every command of the page's console blocks, without its comment."""
+    """Every command of the page's console blocks, without its comment, those of several lines as one."""
     for block in blocks(page):
         if block.language == "console":
-            for line in block.text.splitlines():
+            for line in re.sub(r"\\\n\s*", "", block.text).splitlines():
                 if command := re.sub(r"\s+# .*$", "", line).strip():
                     yield command
 

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, anchors, prose
+from tests.docs.pages import PAGES, ROOT, anchors, place, prose
 
 PICTURES = sorted((ROOT / "docs" / "pictures").glob("*.svg"))
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _PATH = re.compile(r"`((?:controller|docs|locks|manifests|sandbox|tests)/[\w./-]*)`")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=place)
 def test_links_lead_to_a_file_and_a_heading_that_exist(page: Path) -> None:
     dead = [link for link in _LINK.findall(prose(page)) if not link.startswith("https://") and not _exists(page, link)]
     assert dead == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=place)
 def test_paths_in_the_text_exist(page: Path) -> None:
     assert [path for path in _PATH.findall(prose(page)) if not (ROOT / path).exists()] == []
 
