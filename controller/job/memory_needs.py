@@ -1,13 +1,15 @@
 """How much memory a quantization will take at its peak, told by shapes and tokens before a weight is read.
 
 The formulas follow what llm-compressor 0.14 keeps; docs/measured.md compares them with what was used. Must not know
-how much there is.
+how it is asked how much there is.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from controller.job.base import Base, layer_of
 from controller.job.contract import Method, Quantization
@@ -15,38 +17,71 @@ from controller.job.linears import Linear, linears_of
 from controller.job.merge import merged_size
 
 LIBRARIES = 1 << 30  # torch, transformers and llm-compressor themselves, and the merge
+OF_DEVICE = 1 << 30  # on the device: its own tables, its libraries' work space, and gaps between tensors
 _FLOAT32 = 4
-_WIDTH = 2  # of activations, in bytes
+_WIDTH = 2  # of weights and activations, in bytes
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes: of the model, of what goes in and out of a layer, and of the work on it.
+    """Bytes: of the model; of what all samples are between two layers; of a layer's weights and the work on them; and
+    of `inputs`, what the parts of a layer take in for all samples.
 
-    Model and samples wait on the host; the work is done on the device, if there is one.
+    The model waits on the host, and so does what is between layers; a layer is worked on on the device, if there is
+    one. The inputs of experts wait on the host as well: that is llm-compressor's own choice.
     """
 
     model: int
     samples: int
+    layer: int
     work: int
+    inputs: int
+    has_experts: bool = False
 
-    def on_host(self, has_device: bool) -> int:
-        return LIBRARIES + self.model + self.samples + (0 if has_device else self.work)
+
+@dataclass(frozen=True)
+class Placement:
+    """Bytes needed on the host and on the device, and whether the parts' inputs wait on the host."""
+
+    host: int
+    device: int = 0
+    inputs_on_host: bool = False
 
 
-def needs_of(base: Base, dtype: str, spec: Quantization, tokens: int) -> Needs:
-    """`tokens`: of all calibration samples together."""
+def placed(needs: Needs, device: int | None) -> Placement:
+    """`device`: bytes that are free on the device, None if there is none. Inputs that find no room wait on the host."""
+    host = LIBRARIES + needs.model + needs.samples
+    if device is None:
+        return Placement(host + needs.work + needs.inputs)
+    work = OF_DEVICE + needs.layer + needs.work
+    if work + needs.inputs <= device and not needs.has_experts:
+        return Placement(host, work + needs.inputs)
+    return Placement(host + needs.inputs, work, inputs_on_host=needs.inputs > 0)
+
+
+def needs_of(base: Base, dtype: str, spec: Quantization, lengths: Sequence[int]) -> Needs:
+    """`lengths`: the tokens of each calibration sample."""
     if spec.method is None:
         raise ValueError("no quantization needs no memory")
     by_layer: dict[int, list[Linear]] = {}
     for linear in linears_of(base):
         by_layer.setdefault(layer_of(linear.tensor.name) or 0, []).append(linear)
-    layers = [_Layer(linears, tokens) for linears in by_layer.values()]
+    layers = [_Layer(linears, sum(lengths)) for linears in by_layer.values()]
+    masks = sum(length**2 for length in lengths) * _WIDTH  # of attention: a number for each pair of tokens
+    inputs = max((layer.parts for layer in layers), default=0) + masks if spec.method == "AWQ" else 0
     return Needs(
         model=merged_size(base, dtype),
-        samples=max((2 * tokens * layer.narrow * _WIDTH for layer in layers), default=0),
+        samples=max((2 * layer.tokens * layer.hidden * _WIDTH for layer in layers), default=0) + masks,
+        layer=max([layer.weights for layer in layers] + [_outside(base)]),
         work=max((_WORK[spec.method](layer) for layer in layers), default=0),
+        inputs=inputs,
+        has_experts=any(x.count > 1 or ".experts." in x.tensor.name for layer in layers for x in layer.linears),
     )
+
+
+def _outside(base: Base) -> int:
+    """The largest tensor that is in no layer: the embeddings are on the device, too, when their turn comes."""
+    return max((t.size for t in base.tensors() if layer_of(t.name) is None), default=0)
 
 
 @dataclass(frozen=True)
@@ -54,25 +89,37 @@ class _Layer:
     linears: Sequence[Linear]
     tokens: int
 
-    @property
+    @cached_property
+    def weights(self) -> int:
+        return sum(x.count * x.outputs * x.inputs for x in self.linears) * _WIDTH
+
+    @cached_property
     def largest(self) -> int:
         """Numbers of the largest matrix."""
         return max(x.outputs * x.inputs for x in self.linears)
 
-    @property
-    def narrow(self) -> int:
+    @cached_property
+    def hidden(self) -> int:
         """Numbers of a token between layers: what most matrices take in."""
-        return min(x.inputs for x in self.linears)
+        found: Counter[int] = Counter()
+        for x in self.linears:
+            found[x.inputs] += x.count
+        return found.most_common(1)[0][0]
 
-    @property
+    @cached_property
     def wide(self) -> int:
         return max(x.inputs for x in self.linears)
 
+    @cached_property
+    def parts(self) -> int:
+        """Bytes that attention, the matrix after it, the rest, and all matrices of another width take in."""
+        others = sum(x.count * x.inputs for x in self.linears if x.inputs != self.hidden)
+        return self.tokens * (3 * self.hidden + others) * _WIDTH
+
 
 def _awq(layer: _Layer) -> int:
-    """The layer's weights once more, one of them in float32 some times; what goes in and out of its parts."""
-    weights = sum(x.count * x.outputs * x.inputs for x in layer.linears) * _WIDTH
-    return weights + 4 * layer.largest * _FLOAT32 + layer.tokens * (6 * layer.narrow + 2 * layer.wide) * _WIDTH
+    """The layer's weights once more, one of them in float32 some times; what comes out of a part, twice."""
+    return layer.weights + 4 * layer.largest * _FLOAT32 + 2 * layer.tokens * layer.hidden * _WIDTH
 
 
 def _gptq(layer: _Layer) -> int:

@@ -68,11 +68,18 @@ def prepared(model: Path, spec: Quantization, samples: Sequence[Sample]) -> list
 
 
 def quantize(
-    load: Callable[[], Any], files: Path, out: Path, spec: Quantization, rows: Sequence[Row], progress: Progress
+    load: Callable[[], Any],
+    files: Path,
+    out: Path,
+    spec: Quantization,
+    rows: Sequence[Row],
+    progress: Progress,
+    inputs_on_host: bool = False,
 ) -> None:
     """Writes the quantized checkpoint to `out`, in compressed-tensors as vLLM reads it.
 
-    `load` gives the model; `files` holds its config, its tokenizer and what else lies beside weights.
+    `load` gives the model; `files` holds its config, its tokenizer and what else lies beside weights. With
+    `inputs_on_host` the device holds less at once, and is slower: the result is the same.
     """
     _set_up()
     import torch
@@ -82,7 +89,7 @@ def quantize(
 
     torch.manual_seed(0)
     model = load()
-    modifiers = recipe(spec, type(model).__name__)
+    modifiers = recipe(spec, type(model).__name__, inputs_on_host)
     tokenizer = AutoTokenizer.from_pretrained(files)
     with create_session() as session, _layers_counted(session, model, modifiers, progress):
         oneshot(model=model, tokenizer=tokenizer, recipe=modifiers, **_calibration(spec, rows))
@@ -92,11 +99,11 @@ def quantize(
     _finish(files, out)
 
 
-def has_device() -> bool:
-    """Whether the layers are worked on elsewhere than in this process's memory."""
+def device_memory() -> int | None:
+    """Bytes that are free on the device that layers are worked on, or None if that is this process's memory."""
     import torch
 
-    return bool(torch.accelerator.is_available())
+    return int(torch.accelerator.get_memory_info()[0]) if torch.accelerator.is_available() else None
 
 
 def _calibration(spec: Quantization, rows: Sequence[Row]) -> dict[str, Any]:
@@ -170,9 +177,10 @@ def _set_up() -> None:
 
 def _without_device_do_not_pin_memory() -> None:
     """llm-compressor 0.14 pins memory whether there is a device or not, and torch then raises."""
+    import torch
     from llmcompressor.pipelines.cache import IntermediatesCache
 
-    if not has_device():
+    if not torch.accelerator.is_available():
         IntermediatesCache.pin_memory = lambda self, *args, **kwargs: None
 
 

@@ -143,6 +143,17 @@ def test_a_vision_tower_stays_though_its_layers_are_called_the_same(
     assert all(n not in after or after[n][0].dtype == "I8" for n in quantized)
 
 
+def test_what_a_device_has_no_room_for_stays_on_the_host(ml: Ml) -> None:
+    program = """
+from controller.job.contract import Quantization
+from controller.job.recipes import recipe
+spec = Quantization.model_validate({"method": "AWQ", "calibration": {"path": "/c", "root": "/"}})
+print([str(recipe(spec, "LlamaForCausalLM", on_host)[0].offload_device) for on_host in (False, True)])
+"""
+    default, on_host = json.loads(ml("-c", program).stdout.replace("'", '"'))
+    assert on_host == "cpu" != default
+
+
 def test_a_store_holds_no_second_copy_and_nothing_half(models: Path, built: dict[str, Json]) -> None:
     for family in SPECS:
         assert [p for p in (models / family / "store" / ".work").iterdir() if p.suffix != ".lock"] == []
