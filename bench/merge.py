@@ -233,7 +233,7 @@ def wrong(base: Base, work: Path, out: Path) -> float:
     merged = read_base(out)
     lora = read_safetensors(adapter / "adapter_model.safetensors")
     modules = sorted({n.removesuffix(".lora_A.weight") for n in lora if n.endswith("lora_A.weight")})
-    for module in random.choice(modules, 24, replace=False):
+    for module in random.choice(modules, min(24, len(modules)), replace=False):
         name = f"{module.removeprefix('base_model.model.')}.weight"
         a, b = (lora[f"{module}.lora_{x}.weight"].astype(np.float64) for x in "AB")
         rows = np.sort(random.choice(b.shape[0], 64, replace=False))

@@ -17,15 +17,16 @@ from controller.job.linears import Linear, linears_of
 from controller.job.merge import merged_size
 
 LIBRARIES = 1 << 30  # torch, transformers and llm-compressor themselves, and the merge
-OF_DEVICE = 1 << 30  # on the device: its own tables, its libraries' work space, and gaps between tensors
+BESIDE_DEVICE = 3 << 29  # CUDA's libraries, on the host
+OF_DEVICE = 1 << 30  # on the device: its own tables, and gaps between tensors
 _FLOAT32 = 4
 _WIDTH = 2  # of weights and activations, in bytes
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes: of the model; of what all samples are between two layers; of a layer's weights and the work on them; and
-    of `inputs`, what the parts of a layer take in for all samples.
+    """Bytes: of the model; of what all samples are between two layers; of a layer's weights and the work on them; of
+    `inputs`, what the parts of a layer take in for all samples; and of the comparison of `ends`, embeddings and head.
 
     The model waits on the host, and so does what is between layers; a layer is worked on on the device, if there is
     one. The inputs of experts wait on the host as well: that is llm-compressor's own choice.
@@ -35,7 +36,8 @@ class Needs:
     samples: int
     layer: int
     work: int
-    inputs: int
+    inputs: int = 0
+    ends: int = 0
     has_experts: bool = False
 
 
@@ -52,11 +54,14 @@ def placed(needs: Needs, device: int | None) -> Placement:
     """`device`: bytes that are free on the device, None if there is none. Inputs that find no room wait on the host."""
     host = LIBRARIES + needs.model + needs.samples
     if device is None:
-        return Placement(host + needs.work + needs.inputs)
-    work = OF_DEVICE + needs.layer + needs.work
-    if work + needs.inputs <= device and not needs.has_experts:
-        return Placement(host, work + needs.inputs)
-    return Placement(host + needs.inputs, work, inputs_on_host=needs.inputs > 0)
+        return Placement(host + max(needs.work + needs.inputs, needs.ends))
+    host += BESIDE_DEVICE + needs.layer  # on its way to the device and back
+    work = needs.layer + needs.work
+    with_inputs = OF_DEVICE + max(work + needs.inputs, needs.ends)
+    if with_inputs <= device and not needs.has_experts:
+        return Placement(host, with_inputs)
+    pinned = needs.inputs * 5 // 4  # each in a piece of the next power of two
+    return Placement(host + pinned, OF_DEVICE + max(work, needs.ends), inputs_on_host=needs.inputs > 0)
 
 
 def needs_of(base: Base, dtype: str, spec: Quantization, lengths: Sequence[int]) -> Needs:
@@ -72,16 +77,25 @@ def needs_of(base: Base, dtype: str, spec: Quantization, lengths: Sequence[int])
     return Needs(
         model=merged_size(base, dtype),
         samples=max((2 * layer.tokens * layer.hidden * _WIDTH for layer in layers), default=0) + masks,
-        layer=max([layer.weights for layer in layers] + [_outside(base)]),
-        work=max((_WORK[spec.method](layer) for layer in layers), default=0),
+        layer=max((layer.weights for layer in layers), default=0),
+        work=max((_WORK[spec.method](layer) for layer in layers), default=0) + _attention(base, lengths),
         inputs=inputs,
+        ends=_ends(base),
         has_experts=any(x.count > 1 or ".experts." in x.tensor.name for layer in layers for x in layer.linears),
     )
 
 
-def _outside(base: Base) -> int:
-    """The largest tensor that is in no layer: the embeddings are on the device, too, when their turn comes."""
-    return max((t.size for t in base.tensors() if layer_of(t.name) is None), default=0)
+def _attention(base: Base, lengths: Sequence[int]) -> int:
+    """Of the longest sample, each head's number for each pair of tokens: as it is, masked, in float32, and again."""
+    text = base.config.get("text_config")
+    found = [c.get("num_attention_heads") for c in (base.config, text if isinstance(text, Mapping) else {})]
+    heads = next((n for n in found if isinstance(n, int)), 0)
+    return heads * max(lengths, default=0) ** 2 * (3 * _WIDTH + _FLOAT32)
+
+
+def _ends(base: Base) -> int:
+    """Before it saves, llm-compressor compares embeddings and head, whole: both, and a byte for each number."""
+    return max((t.size for t in base.tensors() if layer_of(t.name) is None), default=0) * 5 // 2
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from controller.job.store import sync
 
 log = logging.getLogger("adapterrelease.job")
 
-VERSION = "2"  # part of the artifact's id: raise it when the result changes for the same inputs
+VERSION = "3"  # part of the artifact's id: raise it when the result changes for the same inputs
+SHARD = "5GB"  # a file: whoever reads the artifact, or verifies it, reads several at a time
 _LAYER = re.compile(r"(?:.*\.)?(?:layers|h|blocks|layer)\.[0-9]+(?=\.|$)")
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -79,7 +80,7 @@ def quantize(
     """Writes the quantized checkpoint to `out`, in compressed-tensors as vLLM reads it.
 
     `load` gives the model; `files` holds its config, its tokenizer and what else lies beside weights. With
-    `inputs_on_host` the device holds less at once, and is slower: the result is the same.
+    `inputs_on_host` the device holds less at once, and is slower.
     """
     _set_up()
     import torch
@@ -94,7 +95,7 @@ def quantize(
     with create_session() as session, _layers_counted(session, model, modifiers, progress):
         oneshot(model=model, tokenizer=tokenizer, recipe=modifiers, **_calibration(spec, rows))
         progress.stage("save", unit="items")
-        model.save_pretrained(out, save_compressed=True)
+        model.save_pretrained(out, save_compressed=True, max_shard_size=SHARD)
     tokenizer.save_pretrained(out)
     _finish(files, out)
 

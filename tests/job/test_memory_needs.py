@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from controller.job.memory_needs import LIBRARIES, OF_DEVICE, Needs, Placement, needs_of, placed
+from controller.job.memory_needs import BESIDE_DEVICE, LIBRARIES, OF_DEVICE, Needs, Placement, needs_of, placed
 from tests.job.test_linears import base, quantization
 
 MIB = 1 << 20
@@ -34,7 +35,7 @@ def test_the_model_is_in_memory_once_and_a_layer_is_worked_on(method: str, tmp_p
 
 GIB = 1 << 30
 NEEDS = Needs(model=8 * GIB, samples=4 * GIB, layer=1 * GIB, work=2 * GIB, inputs=16 * GIB)
-HOST, DEVICE = LIBRARIES + 12 * GIB, OF_DEVICE + 3 * GIB
+HOST, DEVICE = LIBRARIES + BESIDE_DEVICE + 13 * GIB, OF_DEVICE + 3 * GIB
 
 
 def test_on_a_device_only_the_layers_are_worked_on() -> None:
@@ -42,7 +43,7 @@ def test_on_a_device_only_the_layers_are_worked_on() -> None:
 
 
 def test_inputs_that_the_device_has_no_room_for_wait_on_the_host() -> None:
-    assert placed(NEEDS, DEVICE + 16 * GIB - 1) == Placement(HOST + 16 * GIB, DEVICE, inputs_on_host=True)
+    assert placed(NEEDS, DEVICE + 16 * GIB - 1) == Placement(HOST + 20 * GIB, DEVICE, inputs_on_host=True)
     assert placed(NEEDS, 0).device == DEVICE
 
 
@@ -54,9 +55,24 @@ def test_a_method_that_keeps_no_inputs_has_none_on_the_host() -> None:
     assert placed(replace(NEEDS, inputs=0), 0) == Placement(HOST, DEVICE)
 
 
-def test_embeddings_that_are_larger_than_a_layer_count(tmp_path: Path) -> None:
-    shapes = SHAPES | {"model.embed_tokens.weight": (20_000, 1024)}
-    assert needs_of(base(tmp_path / "b", shapes), "auto", quantization("AWQ"), []).layer == 2 * 20_000 * 1024
+def test_large_embeddings_are_compared_with_the_head_where_the_work_is_done(tmp_path: Path) -> None:
+    shapes = SHAPES | {"model.embed_tokens.weight": (200_000, 1024)}
+    needs = needs_of(base(tmp_path / "b", shapes), "auto", quantization("AWQ"), [])
+    assert needs.ends == 2 * 200_000 * 1024 * 5 // 2
+    assert placed(needs, 1 << 60).device == placed(needs, 0).device == OF_DEVICE + needs.ends
+    assert placed(needs, None).host == LIBRARIES + needs.model + needs.ends
+    assert placed(NEEDS, 1 << 60).device == DEVICE + 16 * GIB
+
+
+@pytest.mark.parametrize("config", [{"num_attention_heads": 8}, {"text_config": {"num_attention_heads": 8}}])
+def test_attention_has_a_number_for_each_pair_of_tokens_of_the_longest_sample(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    model = base(tmp_path / "b", SHAPES)
+    without, with_heads = (
+        needs_of(replace(model, config=c), "auto", quantization("GPTQ"), LENGTHS).work for c in ({}, config)
+    )
+    assert with_heads - without == 8 * 600**2 * (2 + 2 + 4 + 2)
 
 
 def test_another_dtype_makes_another_size(tmp_path: Path) -> None:

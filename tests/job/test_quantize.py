@@ -10,6 +10,7 @@ import pytest
 
 from controller.job.base import read_base, read_raw
 from controller.job.safetensors_header import TensorInfo
+from controller.job.verify import Wanted, verify
 from tests.job.conftest import Ml
 
 pytestmark = [pytest.mark.ml, pytest.mark.timeout(900)]
@@ -152,6 +153,46 @@ print([str(recipe(spec, "LlamaForCausalLM", on_host)[0].offload_device) for on_h
 """
     default, on_host = json.loads(ml("-c", program).stdout.replace("'", '"'))
     assert on_host == "cpu" != default
+
+
+def test_a_large_model_is_several_files(ml: Ml, models: Path, tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from controller.job import quantize
+from tests.job.quantizing import finished
+quantize.SHARD = "100KB"
+finished(*map(Path, sys.argv[1:]))
+"""
+    result = json.loads(ml("-c", program, models, tmp_path / "store").stdout)
+    names = {p.name for p in Path(result["path"]).iterdir()}
+    assert len([n for n in names if n.endswith(".safetensors")]) > 2
+    assert "model.safetensors.index.json" in names
+    _, findings = verify(Path(result["path"]), Wanted(result["artifactId"]), lambda _: None, lambda _: None)
+    assert findings == []
+
+
+def test_of_what_attention_returns_only_its_output_is_kept(ml: Ml) -> None:
+    program = """
+import json, weakref
+from types import SimpleNamespace
+from controller.job.contract import Quantization
+from controller.job.recipes import recipe
+class Weights: pass
+alive, counts = weakref.WeakSet(), []
+def attention(n):
+    weights = Weights()
+    alive.add(weights)
+    counts.append(len(alive))
+    return n, weights
+spec = Quantization.model_validate({"method": "AWQ", "calibration": {"path": "/c", "root": "/"}})
+awq = type(recipe(spec, "LlamaForCausalLM")[0])
+samples = SimpleNamespace(_parent_args_cache={attention: [{"n": n} for n in range(8)], abs: []})
+print(json.dumps([awq._run_samples(samples, attention), max(counts)]))
+"""
+    outputs, most = json.loads(ml("-c", program).stdout)
+    assert outputs == list(range(8))
+    assert most <= 2
 
 
 def test_a_store_holds_no_second_copy_and_nothing_half(models: Path, built: dict[str, Json]) -> None:
