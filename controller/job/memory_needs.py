@@ -26,7 +26,7 @@ _WIDTH = 2  # of weights and activations, in bytes
 @dataclass(frozen=True)
 class Needs:
     """Bytes: of the model; of what all samples are between two layers; of a layer's weights and the work on them; of
-    `inputs`, what the parts of a layer take in for all samples; and of the comparison of `ends`, embeddings and head.
+    `inputs`, what the parts of a layer take in for all samples; and of `ends`, the embeddings beside the head.
 
     The model waits on the host, and so does what is between layers; a layer is worked on on the device, if there is
     one. The inputs of experts wait on the host as well: that is llm-compressor's own choice.
@@ -54,7 +54,7 @@ def placed(needs: Needs, device: int | None) -> Placement:
     """`device`: bytes that are free on the device, None if there is none. Inputs that find no room wait on the host."""
     host = LIBRARIES + needs.model + needs.samples
     if device is None:
-        return Placement(host + max(needs.work + needs.inputs, needs.ends))
+        return Placement(host + needs.work + needs.inputs)
     host += BESIDE_DEVICE + needs.layer  # on its way to the device and back
     work = needs.layer + needs.work
     with_inputs = OF_DEVICE + max(work + needs.inputs, needs.ends)
@@ -94,7 +94,7 @@ def _attention(base: Base, lengths: Sequence[int]) -> int:
 
 
 def _ends(base: Base) -> int:
-    """Before it saves, llm-compressor compares embeddings and head, whole: both, and a byte for each number."""
+    """Before it saves, llm-compressor compares embeddings and head on the device: both, and a byte for each number."""
     return max((t.size for t in base.tensors() if layer_of(t.name) is None), default=0) * 5 // 2
 
 

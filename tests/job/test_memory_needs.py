@@ -55,12 +55,12 @@ def test_a_method_that_keeps_no_inputs_has_none_on_the_host() -> None:
     assert placed(replace(NEEDS, inputs=0), 0) == Placement(HOST, DEVICE)
 
 
-def test_large_embeddings_are_compared_with_the_head_where_the_work_is_done(tmp_path: Path) -> None:
+def test_large_embeddings_are_compared_with_the_head_on_the_device(tmp_path: Path) -> None:
     shapes = SHAPES | {"model.embed_tokens.weight": (200_000, 1024)}
     needs = needs_of(base(tmp_path / "b", shapes), "auto", quantization("AWQ"), [])
     assert needs.ends == 2 * 200_000 * 1024 * 5 // 2
     assert placed(needs, 1 << 60).device == placed(needs, 0).device == OF_DEVICE + needs.ends
-    assert placed(needs, None).host == LIBRARIES + needs.model + needs.ends
+    assert placed(needs, None).host == LIBRARIES + needs.model + needs.work
     assert placed(NEEDS, 1 << 60).device == DEVICE + 16 * GIB
 
 
