@@ -56,12 +56,10 @@ def test_a_method_that_keeps_no_inputs_has_none_on_the_host() -> None:
 
 
 def test_large_embeddings_are_compared_with_the_head_on_the_device(tmp_path: Path) -> None:
-    shapes = SHAPES | {"model.embed_tokens.weight": (200_000, 1024)}
-    needs = needs_of(base(tmp_path / "b", shapes), "auto", quantization("AWQ"), [])
-    assert needs.ends == 2 * 200_000 * 1024 * 5 // 2
-    assert placed(needs, 1 << 60).device == placed(needs, 0).device == OF_DEVICE + needs.ends
-    assert placed(needs, None).host == LIBRARIES + needs.model + needs.work
-    assert placed(NEEDS, 1 << 60).device == DEVICE + 16 * GIB
+    assert needs_of(base(tmp_path / "b", SHAPES), "auto", quantization("AWQ"), []).ends == 2 * 64 * 1024 * 5 // 2
+    large = replace(NEEDS, ends=32 * GIB)
+    assert placed(large, 1 << 60).device == placed(large, 0).device == OF_DEVICE + 32 * GIB
+    assert placed(large, None) == placed(NEEDS, None)
 
 
 @pytest.mark.parametrize("config", [{"num_attention_heads": 8}, {"text_config": {"num_attention_heads": 8}}])
