@@ -61,6 +61,7 @@ class Shape:
     kv: int
     vocabulary: int
     shards: int
+    tied: bool = True
 
     @property
     def head(self) -> int:
@@ -86,39 +87,49 @@ class Shape:
             for name in ("input_layernorm", "post_attention_layernorm"):
                 yield f"model.layers.{layer}.{name}.weight", (self.hidden,)
         yield "model.norm.weight", (self.hidden,)
+        if not self.tied:
+            yield "lm_head.weight", (self.vocabulary, self.hidden)
 
 
 SHAPES = {
     "0.5B": Shape(896, 4864, 24, 14, 2, 151936, 1),
     "1B": Shape(2048, 8192, 16, 32, 8, 128256, 1),
     "3B": Shape(3072, 8192, 28, 24, 8, 128256, 3),
+    "8B": Shape(4096, 14336, 32, 32, 8, 128256, 4, tied=False),
 }
+Fill = Callable[[str, int], bytes]  # of a tensor's name, so many bytes
 
 
-def write(path: Path, tensors: list[tuple[str, str, tuple[int, ...]]], fill: Callable[[int], bytes]) -> None:
+def write(path: Path, tensors: list[tuple[str, str, tuple[int, ...]]], fill: Fill) -> None:
     with path.open("wb") as f:
         f.write(encode_header(tensors, {"format": "pt"}))
-        for _, dtype, shape in tensors:
+        for name, dtype, shape in tensors:
             left = size_of(dtype, shape)
             while left:
-                block = fill(min(left, 64 << 20))
+                block = fill(name, min(left, 64 << 20))
                 f.write(block)
                 left -= len(block)
 
 
-def make(directory: Path, shape: Shape) -> None:
-    """Base and adapter. Weights are random bits with exponents from 2^-14 to 2^-3: nothing can be compressed."""
+def random_bits() -> Fill:
+    """bfloat16 with exponents from 2^-14 to 2^-3: nothing can be compressed."""
+    random = np.random.default_rng(0)
+
+    def fill(_: str, size: int) -> bytes:
+        exponents = random.integers(113, 125, size // 2, np.uint16) << np.uint16(7)
+        return ((random.integers(0, 1 << 16, size // 2, np.uint16) & np.uint16(0x807F)) | exponents).tobytes()
+
+    return fill
+
+
+def make(directory: Path, shape: Shape, fill: Fill) -> None:
+    """Base and adapter; `fill` gives the base's weights."""
     base, adapter, random = directory / "base", directory / "adapter", np.random.default_rng(0)
     if (directory / "made").exists():
         return
     shutil.rmtree(directory, ignore_errors=True)
     base.mkdir(parents=True)
     adapter.mkdir()
-
-    def bfloat16(size: int) -> bytes:
-        exponents = random.integers(113, 125, size // 2, np.uint16) << np.uint16(7)
-        return ((random.integers(0, 1 << 16, size // 2, np.uint16) & np.uint16(0x807F)) | exponents).tobytes()
-
     tensors = [(n, "BF16", s) for n, s in shape.tensors()]
     total, shards, used = sum(size_of(d, s) for _, d, s in tensors), [[] for _ in range(shape.shards)], 0
     for tensor in tensors:
@@ -127,7 +138,7 @@ def make(directory: Path, shape: Shape) -> None:
     names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
     names = names if len(names) > 1 else ["model.safetensors"]
     for name, mine in zip(names, shards, strict=True):
-        write(base / name, mine, bfloat16)
+        write(base / name, mine, fill)
     if len(names) > 1:
         places = {t[0]: name for name, mine in zip(names, shards, strict=True) for t in mine}
         (base / "model.safetensors.index.json").write_text(
@@ -139,7 +150,8 @@ def make(directory: Path, shape: Shape) -> None:
             module = f"base_model.model.model.layers.{layer}.{name}"
             lora.append((f"{module}.lora_A.weight", "F32", (RANK, inner)))
             lora.append((f"{module}.lora_B.weight", "F32", (out, RANK)))
-    write(adapter / "adapter_model.safetensors", lora, lambda n: random.normal(0, 0.01, n // 4).astype("<f4").tobytes())
+    factors = adapter / "adapter_model.safetensors"
+    write(factors, lora, lambda _, size: random.normal(0, 0.01, size // 4).astype("<f4").tobytes())
     (base / "config.json").write_text(json.dumps(_config(shape)))
     targets = [name.rpartition(".")[2] for name in shape.linears()]
     config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": ALPHA, "target_modules": targets}
@@ -158,7 +170,7 @@ def _config(shape: Shape) -> dict[str, object]:
         "num_key_value_heads": shape.kv,
         "head_dim": shape.head,
         "vocab_size": shape.vocabulary,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": shape.tied,
         "dtype": "bfloat16",
     }
 
@@ -221,7 +233,7 @@ def wrong(base: Base, work: Path, out: Path) -> float:
     merged = read_base(out)
     lora = read_safetensors(adapter / "adapter_model.safetensors")
     modules = sorted({n.removesuffix(".lora_A.weight") for n in lora if n.endswith("lora_A.weight")})
-    for module in random.choice(modules, 24, replace=False):
+    for module in random.choice(modules, min(24, len(modules)), replace=False):
         name = f"{module.removeprefix('base_model.model.')}.weight"
         a, b = (lora[f"{module}.lora_{x}.weight"].astype(np.float64) for x in "AB")
         rows = np.sort(random.choice(b.shape[0], 64, replace=False))
@@ -249,7 +261,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 def measure(size: str, arguments: argparse.Namespace) -> None:
     work = arguments.directory / size
-    make(work, SHAPES[size])
+    make(work, SHAPES[size], random_bits())
     base = read_base(work / "base")
     every = commands(work, arguments.ml_python, arguments.mergekit)
     runs: dict[str, list[Run]] = {name: [] for name in every}
@@ -284,7 +296,7 @@ def measure(size: str, arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=["0.5B", "1B", "3B"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ml-python")
     parser.add_argument("--mergekit")

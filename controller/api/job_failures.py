@@ -69,7 +69,10 @@ JOB_FAILURES: Mapping[str, tuple[str, str]] = {
         "The calibration data are unreadable, too few, too short, or of no use to the model.",
         "Repair them; the message has the line.",
     ),
-    "InsufficientMemory": ("The pod has too little memory for the build.", "Raise it in build.podTemplate."),
+    "InsufficientMemory": (
+        "The pod, or its GPU, has too little memory for the build.",
+        "Raise the limit in build.podTemplate, or ask for a larger GPU there.",
+    ),
     "InsufficientDisk": ("Transient: the store has too little room.", "Remove artifacts, or enlarge the store."),
     "ToolMissing": ("The job's image lacks a program or library that the build needs.", "Use the released image."),
     "StoreCorrupted": (

@@ -19,12 +19,19 @@ from controller.job.base import Base, find_base, read_base
 from controller.job.calibration import Row, Sample
 from controller.job.contract import BuildContract
 from controller.job.document import utc_now
-from controller.job.memory_needs import needs_of
+from controller.job.memory_needs import Placement, needs_of, placed
 from controller.job.merge import Weighted
 from controller.job.merge_stream import merged_tensors, write_other_files
 from controller.job.merged_model import from_tensors
 from controller.job.peak_memory import PeakMemory
-from controller.job.preflight import MERGE_MEMORY, base_can_be_merged, memory_used, readable_adapters, there_is_room
+from controller.job.preflight import (
+    MERGE_MEMORY,
+    base_can_be_merged,
+    device_has_room,
+    memory_used,
+    readable_adapters,
+    there_is_room,
+)
 from controller.job.progress import Progress
 from controller.job.provenance import ArtifactStatement
 from controller.job.publish import Made, publish_artifact
@@ -48,12 +55,12 @@ log = logging.getLogger("adapterrelease.job")
 
 @dataclass(frozen=True)
 class _Parts:
-    """What the stages work on: the base, what is merged into it, calibration data in tokens; and what it will need."""
+    """What the stages work on: the base, what is merged into it, calibration data in tokens; and what that needs."""
 
     base: Base
     adapters: Sequence[Weighted]
     rows: Sequence[Row]
-    memory: int
+    memory: Placement
 
 
 def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str] = utc_now) -> BuildResult:
@@ -76,7 +83,7 @@ def run_build(contract: BuildContract, progress: Progress, now: Callable[[], str
         if found is None:
             weighted = [Weighted(a, i.weight) for a, i in zip(adapters, contract.adapters, strict=True)]
             parts = _Parts(base, weighted, *_prepared(base, contract, samples, progress))
-            there_is_room(base, contract, work, parts.memory)
+            there_is_room(base, contract, work, parts.memory.host)
             try:
                 found = _build(store, made, parts, work, progress, now)
             except PermanentError:
@@ -128,15 +135,20 @@ def _stage(directory: Path, make: Callable[[Path], None], resumable: bool = Fals
 
 def _prepared(
     base: Base, contract: BuildContract, samples: Sequence[Sample], progress: Progress
-) -> tuple[list[Row], int]:
-    """Calibration data in tokens, and the bytes of memory that the build will need at its peak."""
+) -> tuple[list[Row], Placement]:
+    """Calibration data in tokens, and the memory that the build will need at its peak.
+
+    Raises PermanentError if the device has not as much.
+    """
     spec = contract.quantization
     if spec is None or spec.method is None:
-        return [], MERGE_MEMORY
+        return [], Placement(MERGE_MEMORY)
     progress.stage("calibration", unit="items")
     rows = quantize.prepared(base.path, spec, samples)
-    tokens = sum(len(row["input_ids"]) for row in rows)
-    return rows, needs_of(base, contract.merge.dtype, spec, tokens).on_host(quantize.has_device())
+    lengths, device = [len(row["input_ids"]) for row in rows], quantize.device_memory()
+    memory = placed(needs_of(base, contract.merge.dtype, spec, lengths), device)
+    device_has_room(memory.device, device)
+    return rows, memory
 
 
 def _quantize(contract: BuildContract, parts: _Parts, out: Path, progress: Progress) -> dict[str, int]:
@@ -156,9 +168,11 @@ def _quantize(contract: BuildContract, parts: _Parts, out: Path, progress: Progr
     def load() -> Any:
         return from_tensors(merged_tensors(base, parts.adapters, dtype, progress), files, base.path)
 
-    quantize.quantize(load, files, out, spec, parts.rows, progress)
-    used = {"predicted": parts.memory, "peak": peak.host(), "devicePeak": peak.device()}
-    log.info("%s: %s", spec, memory_used(used["peak"], used["predicted"], used["devicePeak"]))
+    memory = parts.memory
+    quantize.quantize(load, files, out, spec, parts.rows, progress, memory.inputs_on_host)
+    used = {"predicted": memory.host, "peak": peak.host()}
+    used |= {"devicePredicted": memory.device, "devicePeak": peak.device()}
+    log.info("%s: %s", spec, memory_used(used))
     return used
 
 

@@ -6,7 +6,7 @@ Must not know how merging and quantizing work, only what they need.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from controller.errors import PermanentError, TransientError
@@ -90,10 +90,22 @@ def _size(base: Base, contract: BuildContract) -> int:
     return quantized_size(base, contract.merge.dtype, spec)
 
 
-def memory_used(host: int, predicted: int, device: int) -> str:
+def device_has_room(needed: int, available: int | None) -> None:
+    """Raises PermanentError if the device cannot hold its part. `available`: None where there is no device."""
+    if available is not None and available < needed:
+        raise PermanentError(
+            f"{_gib(available)} are free on the GPU, the build needs {_gib(needed)} there: ask for a larger GPU in"
+            " build.podTemplate, or calibrate with fewer or shorter samples",
+            reason=Reason.INSUFFICIENT_MEMORY,
+        )
+
+
+def memory_used(used: Mapping[str, int]) -> str:
     """What a build took against what was predicted, for its log."""
-    text = f"{_gib(host)} of memory at the peak, {_gib(predicted)} were predicted"
-    return f"{text}, {_gib(device)} on the device" if device else text
+    text = f"{_gib(used['peak'])} of memory at the peak, {_gib(used['predicted'])} were predicted"
+    if not used["devicePeak"]:
+        return text
+    return f"{text}; {_gib(used['devicePeak'])} on the device, {_gib(used['devicePredicted'])} were predicted"
 
 
 def memory_available(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -27,7 +27,8 @@ from controller.job.store import sync
 
 log = logging.getLogger("adapterrelease.job")
 
-VERSION = "2"  # part of the artifact's id: raise it when the result changes for the same inputs
+VERSION = "3"  # part of the artifact's id: raise it when the result changes for the same inputs
+SHARD = "5GB"  # a file: whoever reads the artifact, or verifies it, reads several at a time
 _LAYER = re.compile(r"(?:.*\.)?(?:layers|h|blocks|layer)\.[0-9]+(?=\.|$)")
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -68,11 +69,18 @@ def prepared(model: Path, spec: Quantization, samples: Sequence[Sample]) -> list
 
 
 def quantize(
-    load: Callable[[], Any], files: Path, out: Path, spec: Quantization, rows: Sequence[Row], progress: Progress
+    load: Callable[[], Any],
+    files: Path,
+    out: Path,
+    spec: Quantization,
+    rows: Sequence[Row],
+    progress: Progress,
+    inputs_on_host: bool = False,
 ) -> None:
     """Writes the quantized checkpoint to `out`, in compressed-tensors as vLLM reads it.
 
-    `load` gives the model; `files` holds its config, its tokenizer and what else lies beside weights.
+    `load` gives the model; `files` holds its config, its tokenizer and what else lies beside weights. With
+    `inputs_on_host` the device holds less at once, and is slower.
     """
     _set_up()
     import torch
@@ -82,21 +90,21 @@ def quantize(
 
     torch.manual_seed(0)
     model = load()
-    modifiers = recipe(spec, type(model).__name__)
+    modifiers = recipe(spec, type(model).__name__, inputs_on_host)
     tokenizer = AutoTokenizer.from_pretrained(files)
     with create_session() as session, _layers_counted(session, model, modifiers, progress):
         oneshot(model=model, tokenizer=tokenizer, recipe=modifiers, **_calibration(spec, rows))
         progress.stage("save", unit="items")
-        model.save_pretrained(out, save_compressed=True)
+        model.save_pretrained(out, save_compressed=True, max_shard_size=SHARD)
     tokenizer.save_pretrained(out)
     _finish(files, out)
 
 
-def has_device() -> bool:
-    """Whether the layers are worked on elsewhere than in this process's memory."""
+def device_memory() -> int | None:
+    """Bytes that are free on the device that layers are worked on, or None if that is this process's memory."""
     import torch
 
-    return bool(torch.accelerator.is_available())
+    return int(torch.accelerator.get_memory_info()[0]) if torch.accelerator.is_available() else None
 
 
 def _calibration(spec: Quantization, rows: Sequence[Row]) -> dict[str, Any]:
@@ -170,9 +178,10 @@ def _set_up() -> None:
 
 def _without_device_do_not_pin_memory() -> None:
     """llm-compressor 0.14 pins memory whether there is a device or not, and torch then raises."""
+    import torch
     from llmcompressor.pipelines.cache import IntermediatesCache
 
-    if not has_device():
+    if not torch.accelerator.is_available():
         IntermediatesCache.pin_memory = lambda self, *args, **kwargs: None
 
 

@@ -35,7 +35,7 @@ class Reason(StrEnum):
     INVALID_GROUP_SIZE = "InvalidGroupSize"  # it does not divide the input size of some linear layer
     UNSUPPORTED_QUANTIZATION = "UnsupportedQuantization"  # the method cannot quantize a model of this architecture
     INVALID_CALIBRATION = "InvalidCalibration"  # too few, too short, empty or malformed samples
-    INSUFFICIENT_MEMORY = "InsufficientMemory"  # the container's memory limit is too low
+    INSUFFICIENT_MEMORY = "InsufficientMemory"  # the container's memory limit is too low, or its GPU too small
     INSUFFICIENT_DISK = "InsufficientDisk"  # the store is too full (Transient)
     UNSUPPORTED_DEVICE = "UnsupportedDevice"  # merging runs on the CPU
     TOOL_MISSING = "ToolMissing"  # the image lacks a package that the job needs

@@ -19,15 +19,19 @@ _NAMED_AS = {"MixtralForCausalLM": "Qwen3MoeForCausalLM"}  # the same names of m
 SMOOTHING = 0.8  # of SmoothQuant: how much of the outliers moves from the activations into the weights
 
 
-def recipe(spec: Quantization, architecture: str) -> list[Any]:
-    """The modifiers for `spec`. Raises PermanentError if the method does not know the architecture."""
+def recipe(spec: Quantization, architecture: str, inputs_on_host: bool = False) -> list[Any]:
+    """The modifiers for `spec`. Raises PermanentError if the method does not know the architecture.
+
+    `inputs_on_host`: what AWQ keeps of all samples stays off the device between its uses. No other method keeps it.
+    """
     if spec.method is None:
         raise ValueError("no quantization has no recipe")
-    return _RECIPES[spec.method](spec, architecture)
+    return _RECIPES[spec.method](spec, architecture, inputs_on_host)
 
 
-def _awq(spec: Quantization, architecture: str) -> list[Any]:
+def _awq(spec: Quantization, architecture: str, inputs_on_host: bool) -> list[Any]:
     """Activation-aware scaling of salient channels (Lin et al., 2024), then rounding in groups."""
+    import torch
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier, dynamic_mappings, mappings
 
@@ -45,17 +49,29 @@ def _awq(spec: Quantization, architecture: str) -> list[Any]:
             f"llm-compressor's AWQ does not know {architecture}: choose method GPTQ or FP8",
             reason=Reason.UNSUPPORTED_QUANTIZATION,
         )
-    return [AWQModifier(duo_scaling="both", mappings=known), QuantizationModifier(**_scheme(spec))]
+    AWQModifier._run_samples = _outputs
+    kept = {"offload_device": torch.device("cpu")} if inputs_on_host else {}
+    return [AWQModifier(duo_scaling="both", mappings=known, **kept), QuantizationModifier(**_scheme(spec))]
 
 
-def _gptq(spec: Quantization, architecture: str) -> list[Any]:
+def _outputs(modifier: Any, part: Any) -> list[Any]:
+    """What `part` of a layer gives for each sample, and nothing else that it returns.
+
+    llm-compressor 0.14 keeps all of that until the last sample is through. Attention also returns the weight of each
+    pair of tokens: of 256 samples of 2048 tokens 64 GiB in an 8B model.
+    """
+    returned = (part(**inputs) for inputs in modifier._parent_args_cache[part])
+    return [x[0] if isinstance(x, tuple) else x for x in returned]
+
+
+def _gptq(spec: Quantization, architecture: str, _: bool) -> list[Any]:
     """Rounding that makes up for its own error, column by column (Frantar et al., 2023)."""
     from llmcompressor.modifiers.gptq import GPTQModifier
 
     return [GPTQModifier(**_scheme(spec))]
 
 
-def _int8(spec: Quantization, architecture: str) -> list[Any]:
+def _int8(spec: Quantization, architecture: str, _: bool) -> list[Any]:
     """SmoothQuant (Xiao et al., 2023) where the architecture is known, then GPTQ to 8 bits."""
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier, dynamic_mappings, utils
@@ -72,7 +88,7 @@ def _int8(spec: Quantization, architecture: str) -> list[Any]:
     return [*smooth, GPTQModifier(**_scheme(spec))]
 
 
-def _fp8(spec: Quantization, architecture: str) -> list[Any]:
+def _fp8(spec: Quantization, architecture: str, _: bool) -> list[Any]:
     """Weights rounded to float8 with a scale for each output; activations when they come, one scale a token."""
     from llmcompressor.modifiers.quantization import QuantizationModifier
 
@@ -93,7 +109,7 @@ def _scheme(spec: Quantization) -> dict[str, Any]:
     return {"config_groups": {"group_0": scheme}, "ignore": [f"re:^(?:{pattern})$" for pattern in LEFT_ALONE]}
 
 
-_RECIPES: Mapping[Method, Callable[[Quantization, str], list[Any]]] = {
+_RECIPES: Mapping[Method, Callable[[Quantization, str, bool], list[Any]]] = {
     "AWQ": _awq,
     "GPTQ": _gptq,
     "FP8": _fp8,

@@ -223,6 +223,21 @@ def test_too_little_memory_is_said_before_it_is_needed(base: Path, adapter: Path
     preflight.there_is_room(read_base(base), wanted, tmp_path / "work", 1 << 30, available=1 << 30)
 
 
+def test_too_small_a_gpu_is_said_before_it_is_needed() -> None:
+    with pytest.raises(PermanentError, match=r"1.00 GiB are free on the GPU, the build needs 2.00 GiB there") as e:
+        preflight.device_has_room(2 << 30, 1 << 30)
+    assert e.value.reason == "InsufficientMemory"
+    preflight.device_has_room(2 << 30, 2 << 30)
+    preflight.device_has_room(0, None)
+
+
+def test_what_was_used_is_told_beside_what_was_predicted() -> None:
+    used = {"predicted": 2 << 30, "peak": 1 << 30, "devicePredicted": 0, "devicePeak": 0}
+    assert preflight.memory_used(used) == "1.00 GiB of memory at the peak, 2.00 GiB were predicted"
+    told = preflight.memory_used(used | {"devicePredicted": 4 << 30, "devicePeak": 3 << 30})
+    assert told.endswith("2.00 GiB were predicted; 3.00 GiB on the device, 4.00 GiB were predicted")
+
+
 def test_the_containers_own_limit_counts(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:    2048 kB\n")
     cgroup = tmp_path / "cgroup"

@@ -10,6 +10,7 @@ import pytest
 
 from controller.job.base import read_base, read_raw
 from controller.job.safetensors_header import TensorInfo
+from controller.job.verify import Wanted, verify
 from tests.job.conftest import Ml
 
 pytestmark = [pytest.mark.ml, pytest.mark.timeout(900)]
@@ -141,6 +142,57 @@ def test_a_vision_tower_stays_though_its_layers_are_called_the_same(
     quantized = {n for n in before if ".language_model." in f".{n}" and n.endswith("_proj.weight")}
     assert len(quantized) == 14
     assert all(n not in after or after[n][0].dtype == "I8" for n in quantized)
+
+
+def test_what_a_device_has_no_room_for_stays_on_the_host(ml: Ml) -> None:
+    program = """
+from controller.job.contract import Quantization
+from controller.job.recipes import recipe
+spec = Quantization.model_validate({"method": "AWQ", "calibration": {"path": "/c", "root": "/"}})
+print([str(recipe(spec, "LlamaForCausalLM", on_host)[0].offload_device) for on_host in (False, True)])
+"""
+    default, on_host = json.loads(ml("-c", program).stdout.replace("'", '"'))
+    assert on_host == "cpu" != default
+
+
+def test_a_large_model_is_several_files(ml: Ml, models: Path, tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from controller.job import quantize
+from tests.job.quantizing import finished
+quantize.SHARD = "100KB"
+finished(*map(Path, sys.argv[1:]))
+"""
+    result = json.loads(ml("-c", program, models, tmp_path / "store").stdout)
+    names = {p.name for p in Path(result["path"]).iterdir()}
+    assert len([n for n in names if n.endswith(".safetensors")]) > 2
+    assert "model.safetensors.index.json" in names
+    _, findings = verify(Path(result["path"]), Wanted(result["artifactId"]), lambda _: None, lambda _: None)
+    assert findings == []
+
+
+def test_of_what_attention_returns_only_its_output_is_kept(ml: Ml) -> None:
+    program = """
+import json, weakref
+from types import SimpleNamespace
+from controller.job.contract import Quantization
+from controller.job.recipes import recipe
+class Weights: pass
+alive, counts = weakref.WeakSet(), []
+def attention(n):
+    weights = Weights()
+    alive.add(weights)
+    counts.append(len(alive))
+    return n, weights
+spec = Quantization.model_validate({"method": "AWQ", "calibration": {"path": "/c", "root": "/"}})
+awq = type(recipe(spec, "LlamaForCausalLM")[0])
+samples = SimpleNamespace(_parent_args_cache={attention: [{"n": n} for n in range(8)], abs: []})
+print(json.dumps([awq._run_samples(samples, attention), max(counts)]))
+"""
+    outputs, most = json.loads(ml("-c", program).stdout)
+    assert outputs == list(range(8))
+    assert most <= 2
 
 
 def test_a_store_holds_no_second_copy_and_nothing_half(models: Path, built: dict[str, Json]) -> None:
