@@ -24,7 +24,9 @@ from sandbox.demo.prepare import CHECKOUT, output_of
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.recording", description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, help="of a cluster of the sandbox; default: it is made")
-    parser.add_argument("--take-over", action="store_true", help="record how Helm takes over what kubectl has installed")
+    parser.add_argument(
+        "--take-over", action="store_true", help="record how Helm takes over what kubectl has installed"
+    )
     parser.add_argument("--helm", type=Path, help="default: it is built")
     parser.add_argument("--out", type=Path, default=CHECKOUT / "docs")
     given = parser.parse_args()

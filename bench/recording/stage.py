@@ -64,10 +64,14 @@ def programs(kubeconfig: Path, kubectl: Path, helm: Path) -> Iterator[dict[str, 
         plugin.chmod(0o755)
         homes = {f"HELM_{kind}_HOME": str(here / kind) for kind in ("CACHE", "CONFIG", "DATA")}
         kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
-        yield kept | homes | {
-            "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
-            "KUBECONFIG": str(kubeconfig),
-            "HOME": str(here),
-            "TERM": "xterm-256color",
-            "LC_ALL": "C.UTF-8",
-        }
+        yield (
+            kept
+            | homes
+            | {
+                "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
+                "KUBECONFIG": str(kubeconfig),
+                "HOME": str(here),
+                "TERM": "xterm-256color",
+                "LC_ALL": "C.UTF-8",
+            }
+        )

@@ -107,7 +107,7 @@ def rollback(release: AdapterRelease, to: int | None) -> Edit:
 
 
 def _served_before(release: AdapterRelease, serving: Serving) -> HistoryEntry:
-    """Where traffic comes from that is on its way; else the newest entry of another backend than the one that serves."""
+    """Where the traffic comes from that is on its way; else the newest entry of another backend than what serves."""
     rollout = release.status.rollout
     if rollout.step in (Step.SHIFTING, Step.SWITCHING) and rollout.reason != Reason.ROLLED_BACK_BY_USER:
         return entry_of(release, serving.revision)

@@ -160,5 +160,4 @@ class _Beside(Mapping[str, bytes]):
 
 def _release(name: str, namespace: str | None, kubeconfig: str | None, context: str | None) -> AdapterRelease:
     with opened(namespace, kubeconfig, context) as cluster:
-        found = cluster.release(name)
-    return found
+        return cluster.release(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ def test_what_is_painted_looks_the_same_in_another_terminal() -> None:
 
 
 # -- what is kept
-def test_pictures_are_kept_where_more_than_numbers_change_and_the_result_is_the_last(script: str, tmp_path: Path) -> None:
+def test_pictures_are_kept_where_more_than_numbers_change_and_the_result_is_the_last(
+    script: str, tmp_path: Path
+) -> None:
     done = played(script, tmp_path)
     assert done.result == ("it begins", "state    + Serving")
     assert len({frame.lines for frame in done.frames}) <= 4
@@ -120,7 +123,7 @@ def test_the_cast_is_of_version_2_and_plays_to_what_was_seen(script: str, tmp_pa
 def test_waits_are_cut_and_times_within_a_second_are_not() -> None:
     done = Played(Scene("Wait", "x"), "$ ", [Frame(at, "x", ("x",)) for at in (0.5, 1.0, 600.0)])
     seconds = [json.loads(line)[0] for line in cast([done], "t").splitlines()[1:]]
-    gaps = [round(after - before, 2) for before, after in zip(seconds, seconds[1:], strict=False)]
+    gaps = [round(after - before, 2) for before, after in pairwise(seconds)]
     assert gaps[-4:-1] == [0.54, 0.5, LONGEST_WAIT]
 
 

@@ -195,7 +195,9 @@ def test_no_cluster_for_those_that_do_more_than_look(place: Place, command: tupl
     place.api.revive()
 
 
-@pytest.mark.parametrize("command", [("get",), ("status", ROUTE), ("promote", ROUTE), ("logs", ROUTE), ("report", ROUTE)])
+@pytest.mark.parametrize(
+    "command", [("get",), ("status", ROUTE), ("promote", ROUTE), ("logs", ROUTE), ("report", ROUTE)]
+)
 def test_a_cluster_without_the_crd(place: Place, command: tuple[str, ...]) -> None:
     place.api.inject(faults.plain(404, "404 page not found"), path="adapterreleases")
     done = place.run(*command)
@@ -220,7 +222,9 @@ def test_a_release_of_another_version_of_the_api(place: Place) -> None:
     place.api.patch(f"{RELEASE}/status", {"status": {"rollout": {"step": "Dancing"}}})
     for command in ("status", "report", "promote"):
         (line,) = lines_of(done := place.run(command, ROUTE))
-        assert done.exit_code == 2 and "status.rollout.step" in line and "use the version that the controller has" in line
+        assert (
+            done.exit_code == 2 and "status.rollout.step" in line and "use the version that the controller has" in line
+        )
 
 
 def process(place: Place, *arguments: str, **how: Any) -> subprocess.Popen[bytes]:

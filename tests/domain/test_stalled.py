@@ -25,7 +25,9 @@ def refused(world: World, digest: str, *names: str) -> World:
     return world
 
 
-def said_when(world: World, digest: str, *names: str, permanent: bool = True, later: float = 0.0) -> AdapterReleaseStatus:
+def said_when(
+    world: World, digest: str, *names: str, permanent: bool = True, later: float = 0.0
+) -> AdapterReleaseStatus:
     """What the plan says when these pods have just said no, and the others nothing yet."""
     world.pass_time(later)
     failure, seen = LoadFailure(digest, "no", permanent, world.now), world.snapshot()
@@ -38,7 +40,10 @@ def reasons(status: AdapterReleaseStatus) -> dict[str, tuple[str, str]]:
     return {c.type: (c.status, c.reason) for c in status.conditions if c.type in wanted}
 
 
-FAILED = {kind: (status, Reason.LOAD_FAILED) for kind, status in (("Ready", "False"), ("Degraded", "True"), ("Stalled", "True"))}
+FAILED = {
+    kind: (status, Reason.LOAD_FAILED)
+    for kind, status in (("Ready", "False"), ("Degraded", "True"), ("Stalled", "True"))
+}
 EXPECTED = ("False", Reason.AS_EXPECTED)
 
 
