@@ -305,8 +305,9 @@ def test_a_service_of_somebody_else_is_not_shown_as_the_route(place: Place) -> N
     assert "there is no such Service of this release yet" in place.run("status", ROUTE).stdout
 
 
-def test_status_as_json_says_what_the_tree_says(place: Place) -> None:
-    said = json.loads(holding(place, "rolled-back").run("status", ROUTE, "-o", "json").stdout)
+@pytest.mark.parametrize(("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_status_for_scripts_says_what_the_tree_says(place: Place, output: str, read: Callable[[str], Json]) -> None:
+    said = read(holding(place, "rolled-back").run("status", ROUTE, "-o", output).stdout)
     assert (said["outcome"], said["health"], said["word"]) == ("Failed", "Degraded", "RolledBack")
     assert said["commands"] == [f"kubectl adapterrelease retry {ROUTE} -n llm"]
     assert said["status"] == world_in("rolled-back").status.to_wire()
