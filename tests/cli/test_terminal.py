@@ -64,7 +64,7 @@ def watching(place: Place, kind: str = "xterm") -> Iterator[Screen]:
     command = [sys.executable, "-m", "controller", "status", ROUTE, "-w", "--kubeconfig", str(place.kubeconfig)]
     environment = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
     process = subprocess.Popen(
-        command, stdin=side, stdout=side, stderr=side, cwd=ROOT, env=environment | {"TERM": kind}
+        command, stdin=side, stdout=side, stderr=side, cwd=ROOT, env=environment | {"TERM": kind, "LC_ALL": "C.UTF-8"}
     )
     os.close(side)
     try:
