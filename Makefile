@@ -8,7 +8,7 @@ UV_COMPILE := .venv/bin/uv pip compile --quiet --no-config --python-version 3.11
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox up down demo test test-tools test-unit lint generate docs pictures sbom locks clean-cache
+.PHONY: help setup sandbox up down demo test test-tools test-unit lint generate docs pictures recording sbom locks clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ docs: setup ## build the documentation site into build/site; every link and anch
 
 pictures: setup ## pictures of the dashboards; PROMETHEUS=URL or DATA=directory, ARGS="--start ..."
 	@$(PYTHON) -m bench.pictures $(if $(PROMETHEUS),--prometheus $(PROMETHEUS)) $(if $(DATA),--data $(DATA)) $(ARGS)
+
+recording: sandbox ## the terminal recording in docs, on a fresh cluster of the sandbox; ARGS="--kubeconfig FILE --take-over"
+	@$(PYTHON) -m bench.recording $(ARGS)
 
 sbom: setup ## write what is in both images to build/sbom, as CycloneDX
 	@for image in controller job; do \

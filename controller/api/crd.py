@@ -49,9 +49,10 @@ _PRINTER_COLUMNS: list[dict[str, Any]] = [
 
 
 def release_schema() -> Schema:
-    """The whole object's schema. Status has no defaults: what the controller did not write is absent."""
+    """The whole object's schema. Fields of the status have no defaults: what the controller did not write is absent."""
     spec = structural_schema(AdapterReleaseSpec)
-    status = structural_schema(AdapterReleaseStatus, defaults=False)
+    # A release that no controller has seen is not done: without a status kstatus takes an object for finished.
+    status = structural_schema(AdapterReleaseStatus, defaults=False) | {"default": {"observedGeneration": -1}}
     return {
         "description": AdapterRelease.__doc__,
         "type": "object",

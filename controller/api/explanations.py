@@ -22,6 +22,8 @@ CONDITIONS: Mapping[ConditionType, str] = {
     ConditionType.GAP_FREE: "Updates and switches cost no client a request; where not, the message says why.",
     ConditionType.PROGRESSING: "A step is under way; the message says until when. False is the usual end.",
     ConditionType.DEGRADED: "Something failed. What served before still serves.",
+    ConditionType.STALLED: "Nothing goes on by itself: the spec, the base, or whatever the message names has to be "
+    "changed first. By this kstatus, Flux and scripts that wait know that it is no use to wait.",
 }
 
 _RETRY = "Repair what the message says, then change the spec or set the annotation adapterrelease.dev/retry."
@@ -32,7 +34,7 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
         Reason.SERVING: ("The backend that the spec asks for answers through the route.", ""),
         Reason.PENDING: ("An earlier step has to end first; the message names it.", "Wait."),
         Reason.IDLE: ("Nothing is under way.", ""),
-        Reason.AS_EXPECTED: ("Nothing is wrong.", ""),
+        Reason.AS_EXPECTED: ("Nothing is wrong; of Stalled: or what is wrong is tried again.", ""),
         Reason.NO_READY_BACKEND: (
             "No pod of the backend that the route points at is ready.",
             "Look at its pods: `kubectl get pods -l adapterrelease.dev/release=NAME`, or the base's.",
@@ -103,8 +105,8 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
             "Raise the base's `--max-cpu-loras`, or remove a release.",
         ),
         Reason.LOAD_FAILED: (
-            "vLLM refused the adapter on every pod; the message has its words.",
-            "Repair the adapter and give it a new version and source.",
+            "vLLM refused the adapter on every pod, or on too many for a switch; the message has its words.",
+            "Repair the adapter and give it a new version and source; or read the log of the pod that is named.",
         ),
         Reason.LOAD_FAILED_ON_SOME_PODS: (
             "Some pods refused the adapter. They get no traffic of this release; the others serve.",

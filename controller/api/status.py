@@ -24,6 +24,7 @@ class ConditionType(StrEnum):
     GAP_FREE = "GapFree"
     PROGRESSING = "Progressing"
     DEGRADED = "Degraded"
+    STALLED = "Stalled"
     READY = "Ready"
 
 
@@ -250,6 +251,9 @@ class RolloutStatus(Timed):
     measured: int = Field(0, description="Samples with data.")
     samples: list[Sample] = Field(default_factory=list, description="The last samples.", json_schema_extra=LIST_ATOMIC)
     progress: str = Field("", description="Progress of the running job, as in merge 40 %.")
+    paused: bool = Field(
+        False, description="The canary's step goes on when a person sets spec.rollout.canary.approved."
+    )
     canary: CanaryStatus | None = Field(
         None, description="The canary's weights; absent: no HTTPRoute has anything of this release's doing."
     )
@@ -271,11 +275,16 @@ class ScaledBase(ApiModel):
 class AdapterReleaseStatus(ApiModel):
     """The controller's memory of one release."""
 
-    observed_generation: int = Field(0, description="metadata.generation that this status was decided for.")
+    observed_generation: int = Field(
+        0, description="metadata.generation that this status was decided for; -1: no controller has looked yet."
+    )
+    observed_retry: str | None = Field(
+        None, description="Value of the annotation adapterrelease.dev/retry that this status was decided for."
+    )
     conditions: list[Condition] = Field(
         default_factory=list,
         description="AdapterImported, AdapterLoaded, ArtifactBuilt, Validated, Promoted, GapFree, Progressing, "
-        "Degraded, Ready.",
+        "Degraded, Stalled, Ready.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     serving: Serving | None = Field(None, description="What the route was last proven to reach.")

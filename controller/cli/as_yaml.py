@@ -22,3 +22,4 @@ def _as_block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _as_block)
+_Dumper.add_multi_representer(str, lambda dumper, word: _as_block(dumper, str(word)))  # enumerations

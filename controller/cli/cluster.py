@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ class Cluster:
         from controller.reconcile.caches import RELEASES
 
         try:
-            return self.client.get(RELEASES.path(self.namespace, name))
+            return self.client.get(RELEASES.path(self.namespace, checked(name)))
         except NotFound as error:
             raise self._no_such(name) if _knows_the_kind(error) else error from error
 
@@ -65,11 +66,22 @@ class Cluster:
         return self.client.list(RELEASES.path(None if everywhere else self.namespace), selector)[0]
 
     def _no_such(self, name: str) -> PermanentError:
-        names = [r["metadata"]["name"] for r in self.raw_releases()]
+        try:
+            names = [r["metadata"]["name"] for r in self.raw_releases()]
+        except Forbidden:
+            return PermanentError(f"namespace {self.namespace} has no release {name}", reason="NotFound")
         there = f"there are {', '.join(names[:5])}{' and others' if len(names) > 5 else ''}" if names else "it has none"
         hint = "" if names else "; -n names another namespace, and `get -A` shows all"
         message = f"namespace {self.namespace} has no release {name}: {there}{hint}"
         return PermanentError(message, reason="NotFound")
+
+
+def checked(name: str, what: str = "a release") -> str:
+    """The API server would take a part of a path for something else."""
+    if re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", name) is None:
+        message = f"{name!r} is no name of {what}: it has small letters, digits and hyphens, and no kind in front"
+        raise PermanentError(message, reason="InvalidArgument")
+    return name
 
 
 def as_release(raw: Json) -> AdapterRelease:
@@ -103,7 +115,7 @@ def opened(
         client = KubeClient.from_config(kubeconfig, context, user_agent=MANAGER)
         try:
             with explained(client.host):
-                yield Cluster(client, namespace or client.namespace)
+                yield Cluster(client, checked(namespace or client.namespace, "a namespace"))
         finally:
             client.close()
 

@@ -50,7 +50,7 @@ def know_shells() -> None:
 
 def release_names(context: typer.Context, incomplete: str) -> list[str]:
     """Releases of the namespace that the line names."""
-    given = context.params
+    given = {**context.find_root().params, **{key: value for key, value in context.params.items() if value}}
     with suppress(Exception):
         from controller.reconcile.caches import RELEASES
         from controller.runtime.client import KubeClient

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from controller.api.reasons import Reason
 from controller.api.status import Backend, BackendKind, ConditionType, HistoryEntry, Rejected, Serving, Step
 from controller.api.v1alpha1 import RETRY_ANNOTATION, AdapterRelease, Stage
 from controller.cli.keepers import is_synced
@@ -48,6 +49,8 @@ def promote(release: AdapterRelease, full: bool) -> Edit:
         )
     if release.status.rollout.step is Step.SHIFTING and spec.rollback is None:
         return go_on(release, full)
+    if (reason := _not_imported(release)) is not None:
+        raise refused(f"the adapter was not imported, so nothing can be merged: {reason}", "Rejected")
     if rejected := _rejected_artifact(release):
         raise refused(
             f"artifact {short(rejected.id)} of this very spec was rejected: {rejected.reason}: {rejected.message}; "
@@ -104,7 +107,10 @@ def rollback(release: AdapterRelease, to: int | None) -> Edit:
 
 
 def _served_before(release: AdapterRelease, serving: Serving) -> HistoryEntry:
-    """The newest entry that is of another backend than the one that serves."""
+    """Where the traffic comes from that is on its way; else the newest entry of another backend than what serves."""
+    rollout = release.status.rollout
+    if rollout.step in (Step.SHIFTING, Step.SWITCHING) and rollout.reason != Reason.ROLLED_BACK_BY_USER:
+        return entry_of(release, serving.revision)
     others = [h for h in release.status.history if h.backend != serving.backend]
     if not others:
         raise refused(
@@ -176,6 +182,13 @@ def _is_current_adapter(release: AdapterRelease, backend: Backend) -> bool:
     if adapter is None or adapter.merge_only or adapter.version != release.spec.adapters[0].version:
         return False
     return backend.kind is BackendKind.ADAPTER and backend.id == adapter.digest
+
+
+def _not_imported(release: AdapterRelease) -> str | None:
+    """Why the adapter of this very spec was rejected."""
+    found = release.status.condition(ConditionType.ADAPTER_IMPORTED)
+    is_news = found is not None and found.observed_generation == release.metadata.generation
+    return f"{found.reason}: {found.message}" if found is not None and is_news and found.status == "False" else None
 
 
 def _rejected_artifact(release: AdapterRelease) -> Rejected | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from controller.cli.cluster import Context, Kubeconfig, Namespace, checked, opened, quiet_end
 from controller.cli.ending import DONE, FAILED, note, told
 from controller.cli.keepers import keepers
 from controller.errors import Conflict, NotFound, PermanentError, TransientError
@@ -32,27 +33,23 @@ def register(app: typer.Typer) -> None:
 
 def enable(
     deployment: Annotated[str | None, typer.Argument(help="The base: a Deployment that runs vLLM.")] = None,
-    namespace: Annotated[str | None, typer.Option("-n", "--namespace", help="Default: the context's.")] = None,
+    namespace: Namespace = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the patch; change nothing.")] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     show: Annotated[bool, typer.Option("--print", help="Print what to keep in Git instead, for any base.")] = False,
-    kubeconfig: Annotated[str | None, typer.Option(help="Default: as kubectl finds it.")] = None,
-    context: Annotated[str | None, typer.Option(help="Of the kubeconfig; default: its current one.")] = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Add the engine plugin to a base Deployment: updates without a gap, metrics by release, closed doors."""
-    with told():
+    with quiet_end(), told():
         if show:
             print(for_git(namespace), end="")
             return
         if deployment is None:
             raise PermanentError("name the Deployment, or give --print", reason="InvalidArgument")
-        from controller.runtime.client import KubeClient
-
-        client = KubeClient.from_config(kubeconfig, context, user_agent="adapterrelease-enable")
-        try:
-            code = _enable(client, namespace or client.namespace, deployment, ask=not yes, dry_run=dry_run)
-        finally:
-            client.close()
+    with opened(namespace, kubeconfig, context) as cluster:
+        name = checked(deployment, "a Deployment")
+        code = _enable(cluster.client, cluster.namespace, name, ask=not yes, dry_run=dry_run)
     raise typer.Exit(code)
 
 

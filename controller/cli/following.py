@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from controller.cli.cluster import Cluster
 from controller.cli.reading import view_around
 from controller.cli.view import View
-from controller.errors import ApiError, PermanentError, TransientError
+from controller.errors import ApiError, Forbidden, PermanentError, TransientError
 
 _LOOK_EVERY = 3.0  # seconds: pods of a candidate and time that is left make no event of the release
 _GRACE = 2.0
@@ -34,39 +34,37 @@ def looks(cluster: Cluster, name: str, timeout: float | None) -> Iterator[Look]:
     Raises TransientError when the release is gone. `timeout` in seconds; None: for ever; 0: one look.
     """
     ends = None if timeout is None else time.monotonic() + timeout
-    raw = cluster.raw_release(name)
-    seen = view_around(cluster, raw)
-    problem = ""
+    seen, problem = view_around(cluster, cluster.raw_release(name)), ""
     while True:
         left = _LOOK_EVERY if ends is None else min(_LOOK_EVERY, ends - time.monotonic())
         yield Look(seen, problem, is_over=left <= 0)
         if left <= 0:
             return
         try:
-            _wait_for_news(cluster, name, raw["metadata"]["resourceVersion"], left)
-            raw = cluster.raw_release(name)
-            seen, problem = view_around(cluster, raw), ""
+            _wait_for_news(cluster, name, seen.release.metadata.resource_version, left)
+            seen, problem = view_around(cluster, cluster.raw_release(name)), ""
         except TransientError as error:
             problem = error.message
             threading.Event().wait(min(1.0, left))
         except PermanentError as error:
-            if isinstance(error, ApiError):
+            if error.reason != "NotFound" or isinstance(error, ApiError):
                 raise
             raise TransientError(f"release {name} was deleted", reason="Deleted") from error
 
 
 def _wait_for_news(cluster: Cluster, name: str, version: str, seconds: float) -> None:
-    """Until the release changes, at most so long."""
+    """Until the release is at another version, at most so long; without the right to watch, so long.
+
+    The watch begins with the release as it is. From the version of a release that rests it could not begin: the API
+    server may have forgotten that one long ago.
+    """
     from controller.reconcile.caches import RELEASES
 
     whole = max(1, round(seconds))
-    watch = cluster.client.watch(
-        RELEASES.path(cluster.namespace),
-        version,
-        whole,
-        field_selector=f"metadata.name={name}",
-        read_timeout=whole + _GRACE,
-    )
-    for event in watch:
-        if event["type"] != "BOOKMARK":
-            return
+    path, only = RELEASES.path(cluster.namespace), f"metadata.name={name}"
+    try:
+        for event in cluster.client.watch(path, "", whole, field_selector=only, read_timeout=whole + _GRACE):
+            if event["type"] != "BOOKMARK" and event["object"]["metadata"]["resourceVersion"] != version:
+                return
+    except Forbidden:
+        threading.Event().wait(seconds)

@@ -11,7 +11,8 @@ import typer
 
 from controller.cli.cluster import Cluster, Context, Kubeconfig, Namespace, as_release, opened
 from controller.cli.completion import release_names
-from controller.cli.ending import note
+from controller.cli.ending import REJECTED, note
+from controller.errors import PermanentError
 
 if TYPE_CHECKING:
     from controller.api.v1alpha1 import AdapterRelease
@@ -52,7 +53,7 @@ def get(
         elif not found:
             note(f"no releases{'' if everywhere else f' in namespace {cluster.namespace}'}")
         else:
-            print(rows_of(found, everywhere, output is Output.WIDE, datetime.now(UTC)))
+            _print_rows(found, everywhere, output is Output.WIDE)
 
 
 def _read(cluster: Cluster, names: Sequence[str], everywhere: bool, selector: str | None) -> list[Json]:
@@ -74,11 +75,27 @@ def _document(found: list[Json], alone: bool, output: Output) -> str:
     return as_yaml(document)
 
 
-def rows_of(found: Sequence[Json], everywhere: bool, wide: bool, now: datetime) -> str:
+def _print_rows(found: Sequence[Json], everywhere: bool, wide: bool) -> None:
+    """One that this command cannot read does not hide the others."""
     from controller.cli.table import table
 
-    head = ("NAMESPACE",) * everywhere + _HEAD + _WIDE * wide
-    return table(head, [_row(as_release(raw), everywhere, wide, now) for raw in found])
+    now, rows, problems = datetime.now(UTC), [], []
+    for raw in found:
+        try:
+            rows.append(_row(as_release(raw), everywhere, wide, now))
+        except PermanentError as error:
+            rows.append(_unreadable(raw, error, everywhere, wide))
+            problems.append(error)
+    print(table(("NAMESPACE",) * everywhere + _HEAD + _WIDE * wide, rows))
+    for problem in problems:
+        note(f"adapterrelease: {problem.reason}: {problem.message}")
+    if problems:
+        raise typer.Exit(REJECTED)
+
+
+def _unreadable(raw: Json, error: PermanentError, everywhere: bool, wide: bool) -> list[str]:
+    meta = raw["metadata"]
+    return [meta["namespace"]] * everywhere + [meta["name"], "", "", error.reason, "", ""] + [""] * len(_WIDE) * wide
 
 
 def _row(release: AdapterRelease, everywhere: bool, wide: bool, now: datetime) -> list[str]:

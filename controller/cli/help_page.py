@@ -45,13 +45,13 @@ kubectl adapterrelease rollback support-bot -n llm
 | 3 | no verdict; `status --timeout`: the time was over |
 | 130 | ended by Ctrl-C |
 
-Results go to stdout, everything else to stderr. An error is one line: what, where, what to do.
+Results go to stdout, everything else to stderr. An error is one line: what, where, what to do. Colours and a picture that moves are for terminals; `NO_COLOR=1` turns colours off.
 
 ## The cluster
 
-Every command that speaks to a cluster has `-n`/`--namespace` (default: the context's), `--context` and `--kubeconfig` (default: `KUBECONFIG`, then `~/.kube/config`; in a pod its service account). kubectl does not hand its own options on to plugins, so they stand behind the command's name.
+Every command that speaks to a cluster has `-n`/`--namespace` (default: the context's), `--context` and `--kubeconfig` (default: `KUBECONFIG`, then `~/.kube/config`; in a pod its service account). They stand in front of the command's name or behind it: `kubectl adapterrelease -n llm get`. kubectl does not hand its own options on to plugins: `kubectl -n llm adapterrelease` is refused by kubectl.
 
-What you need is what `kubectl` would need for the same: to look, `get` and `list` of AdapterReleases, Deployments, Pods, Jobs, Services and EndpointSlices (`status` shows the rest where one of these is missing); to steer, `patch` of AdapterReleases; for `logs`, `get` of `pods/log`.
+What you need is what `kubectl` would need for the same: to look, `get` and `list` of AdapterReleases (with `watch`, `-w` sees a change at once instead of within three seconds), Deployments, Pods, Jobs, Services and EndpointSlices (`status` shows the rest where one of these is missing); to steer, `patch` of AdapterReleases; for `logs`, `get` of `pods/log`.
 
 ## What the steering commands write
 
@@ -61,7 +61,8 @@ Each is one merge patch of the release, sent for the version that was read, and 
 |---|---|---|
 | `promote` | stage Experimental | `stage: Stable`; takes `rollback` out |
 | | a canary is under way | `rollout.canary.approved` for its artifact and this weight; `--full`: 100 |
-| `rollback` | Stable, the artifact of the imported adapter serves | `stage: Experimental` |
+| `rollback` | a canary or a switch forward is under way | what keeps the traffic where it comes from: `stage: Experimental`, or `rollback` to the revision that serves |
+| | Stable, the artifact of the imported adapter serves | `stage: Experimental` |
 | | anything else, or `--to N` | `rollback: {revision: N}` |
 | `retry` | something failed for this spec | the annotation `adapterrelease.dev/retry`, the time |
 | `abort` | Stable, on the way from the adapter to its artifact | `stage: Experimental`: the job or candidate goes, a canary's weight goes back to 0 |

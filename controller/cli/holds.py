@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from controller.api.status import Step
-from controller.api.v1alpha1 import AdapterRelease, Stage
+from controller.api.v1alpha1 import AdapterRelease, CanaryStep, Stage
 from controller.cli.edits import Edit, entry_of, go_on, goes_by_stage, lives, pin, refused, rollback, serving_of
-from controller.cli.standing import canary_step, command, waits_for_person
+from controller.cli.standing import command
 
 Json = dict[str, Any]
 
@@ -39,10 +39,10 @@ def pause(release: AdapterRelease) -> Edit:
 
 
 def _hold_canary(release: AdapterRelease) -> Edit:
-    step, rollout, canary = canary_step(release), release.status.rollout, release.spec.rollout.canary
+    step, rollout, canary = _canary_step(release), release.status.rollout, release.spec.rollout.canary
     if step is None or canary is None:
         raise refused("its step is not in the spec any more: it cannot be held there; abort it instead", "NotPausable")
-    if waits_for_person(release):
+    if _is_held(release):
         return Edit(f"nothing to do: the canary waits for a person at {step.weight} % already")
     steps = [s.to_wire() for s in canary.steps]
     for wire in steps:
@@ -59,6 +59,23 @@ def _hold_canary(release: AdapterRelease) -> Edit:
     )
 
 
+def _canary_step(release: AdapterRelease) -> CanaryStep | None:
+    """The step of the canary under way, as the spec has it now."""
+    canary, memory = release.spec.rollout.canary, release.status.rollout.canary
+    if canary is None or memory is None or release.status.rollout.step is not Step.SHIFTING:
+        return None
+    return next((s for s in canary.steps if s.weight == memory.weight), None)
+
+
+def _is_held(release: AdapterRelease) -> bool:
+    """By the spec: status.rollout.paused follows when the controller has looked."""
+    step, memory, canary = _canary_step(release), release.status.rollout.canary, release.spec.rollout.canary
+    if step is None or memory is None or canary is None or step.pause is not None:
+        return False
+    approved = canary.approved
+    return approved is None or approved.artifact != memory.artifact or approved.weight < step.weight
+
+
 def resume(release: AdapterRelease) -> Edit:
     """On again towards what the spec asks for."""
     lives(release)
@@ -67,7 +84,7 @@ def resume(release: AdapterRelease) -> Edit:
         return Edit(
             f"spec.rollback is removed: the release goes on towards stage {towards}", {"spec": {"rollback": None}}
         )
-    if waits_for_person(release):
+    if _is_held(release):
         return go_on(release, full=False)
     return Edit("nothing to do: it is neither held by spec.rollback, nor does a canary wait for a person")
 

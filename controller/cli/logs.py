@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controller.cli.cluster import Cluster, Context, Kubeconfig, Namespace, opened
+from controller.cli.cluster import Cluster, Context, Kubeconfig, Namespace, checked, opened
 from controller.cli.completion import release_names
 from controller.cli.ending import note
 from controller.errors import BadRequest, PermanentError, TransientError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_FOLLOWED_FOR = 300.0  # seconds of silence that a log may have: a stage may say nothing for long
+_FOLLOWED_FOR = 4 * 3600.0  # seconds of silence, after which the kubelet ends it, too: a stage may say nothing for long
 
 
 class Kind(StrEnum):
@@ -52,7 +52,7 @@ def _find(cluster: Cluster, name: str, kind: Kind | None) -> tuple[str, str]:
     from controller.cli.view import job_views
     from controller.runtime.resources import JOBS, PODS
 
-    mine = f"{RELEASE_LABEL}={name}"
+    mine = f"{RELEASE_LABEL}={checked(name)}"
     jobs, _ = cluster.client.list(JOBS.path(cluster.namespace), mine)
     pods, _ = cluster.client.list(PODS.path(cluster.namespace), mine)
     job = chosen([j for j in job_views(jobs, pods) if kind is None or j.kind == kind])

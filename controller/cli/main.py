@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from controller import __version__
 from controller.cli import (
     advise,
     artifacts,
@@ -27,17 +28,48 @@ from controller.cli import (
     steer,
     validate,
 )
+from controller.cli.cluster import Context, Kubeconfig, Namespace
 
 TERMINATION_LOG = Path("/dev/termination-log")
 
 app = typer.Typer(
     name="adapterrelease",
-    help="From a LoRA adapter to a merged, quantized and proven model on vLLM.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"adapterrelease {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def in_front(
+    called: typer.Context,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """From a LoRA adapter to a merged, quantized and proven model on vLLM.
+
+    The options of the cluster may stand here or behind the command's name.
+    """
+    options = {"namespace": namespace, "context": context, "kubeconfig": kubeconfig}
+    stated = {name: value for name, value in options.items() if value}
+    called.default_map = {str(called.invoked_subcommand): stated}
+
+
+COMMANDS = (get, status, steer, history, logs, report, validate, advise, enable, offline, build, artifacts, completion)
+for commands in COMMANDS:
+    commands.register(app)
 
 
 @app.command()
@@ -79,11 +111,6 @@ def job(
     # All is said and on the disk. Threads of a job that was stopped may wait for ever: for an answer, or for a lock of
     # logging's that the signal came between taking and giving back.
     os._exit(code)
-
-
-COMMANDS = (get, status, steer, history, logs, report, validate, advise, enable, offline, build, artifacts, completion)
-for commands in COMMANDS:
-    commands.register(app)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ Pure: each function gives the nodes of one part, none where there is nothing to 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 
 from rich.text import Text
@@ -18,6 +19,7 @@ from controller.cli.words import ago, bytes_of, plain, short
 
 _JOB_OF = {Step.IMPORTING: "import", Step.BUILDING: "build", Step.VALIDATING: "validate"}
 _GOOD, _BAD, _BUSY = "green", "red", "yellow"
+_MANY = 12  # pods, of which more say nothing more
 
 
 def adapter(view: View, now: datetime, glyphs: Glyphs) -> list[Node]:
@@ -33,8 +35,15 @@ def adapter(view: View, now: datetime, glyphs: Glyphs) -> list[Node]:
     coming = view.release.spec.adapters[0].version
     if coming != found.version:
         head.append(plain(f", {coming} comes"))
-    pods = [_adapter_pod(p.name, p.state, p.message, glyphs) for p in found.pods]
+    pods = _few([(p.state == "Loaded", _adapter_pod(p.name, p.state, p.message, glyphs)) for p in found.pods])
     return [Node(head, [*job, *pods])]
+
+
+def _few(many: Sequence[tuple[bool, Node]]) -> list[Node]:
+    """Nodes, each with whether it is as it should be; of very many the first, beginning with those that are not."""
+    shown = many if len(many) <= _MANY else sorted(many, key=lambda one: one[0])[:_MANY]
+    rest = len(many) - len(shown)
+    return [node for _, node in shown] + ([Node(Text(f"and {rest} others"))] if rest else [])
 
 
 def _adapter_pod(name: str, state: str, message: str, glyphs: Glyphs) -> Node:
@@ -115,7 +124,8 @@ def _score(score: SuiteScore, glyphs: Glyphs) -> str:
 def merged(view: View, now: datetime, glyphs: Glyphs) -> list[Node]:
     """Deployments that serve artifacts: what serves, the candidate, those that drain."""
     return [
-        Node(_merged_head(view, one, glyphs), [Node(_pod(p, now, glyphs)) for p in one.pods]) for one in view.merged
+        Node(_merged_head(view, one, glyphs), _few([(p.ready, Node(_pod(p, now, glyphs))) for p in one.pods]))
+        for one in view.merged
     ]
 
 
@@ -196,8 +206,9 @@ def route(view: View, now: datetime, glyphs: Glyphs) -> list[Node]:
     to = f"of artifact {found.selects}" if found.selects else "with the adapter"
     mark, style = (glyphs.ok, _GOOD) if found.ready else (glyphs.bad, _BAD)
     head = _marked(mark, style, f"route {name} {glyphs.arrow} {_pods(len(found.ready))} {to}")
-    ready = [Node(_marked(glyphs.ok, _GOOD, f"pod {p}")) for p in found.ready]
-    return [Node(head, ready + [Node(_marked(glyphs.busy, _BUSY, f"pod {p}  not ready")) for p in found.not_ready])]
+    ready = [(True, Node(_marked(glyphs.ok, _GOOD, f"pod {p}"))) for p in found.ready]
+    others = [(False, Node(_marked(glyphs.busy, _BUSY, f"pod {p}  not ready"))) for p in found.not_ready]
+    return [Node(head, _few(ready + others))]
 
 
 def _pods(count: int) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controller.cli.cluster import Context, Kubeconfig, Namespace, opened, quiet_end
 from controller.cli.ending import note, told
 from controller.errors import PermanentError
 from controller.job.reasons import Reason
@@ -45,12 +46,12 @@ def report(
     ] = None,
     evaluation: Annotated[str | None, typer.Option(help="Which one, by its file's name; default: the last.")] = None,
     without_examples: Annotated[bool, typer.Option("--without-examples", help="Leave the examples out.")] = False,
-    namespace: Annotated[str | None, typer.Option("-n", "--namespace", help="Default: the context's.")] = None,
-    kubeconfig: Annotated[str | None, typer.Option(help="Default: as kubectl finds it.")] = None,
-    context: Annotated[str | None, typer.Option(help="Of the kubeconfig; default: its current one.")] = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Report on an artifact: verdict, scores, what changed, speed, size, time and provenance."""
-    with told():
+    with quiet_end(), told():
         if _is_directory(what):
             if artifact is not None:
                 raise PermanentError("--artifact goes with the name of a release", reason=Reason.INVALID_ARGUMENT)
@@ -60,11 +61,11 @@ def report(
         else:
             made = _of_release(_release(what, namespace, kubeconfig, context), artifact, evaluation)
         text = _text(_without_examples(made) if without_examples else made, output)
-        if out is not None:
-            out.write_text(text, encoding="utf-8")
-            note(f"written: {out}")
-    if out is None:
-        print(text, end="")
+        if out is None:
+            print(text, end="")
+            return
+        out.write_text(text, encoding="utf-8")
+        note(f"written: {out}")
 
 
 def _is_directory(what: str) -> bool:
@@ -158,12 +159,5 @@ class _Beside(Mapping[str, bytes]):
 
 
 def _release(name: str, namespace: str | None, kubeconfig: str | None, context: str | None) -> AdapterRelease:
-    from controller.api.v1alpha1 import AdapterRelease
-    from controller.reconcile.caches import RELEASES
-    from controller.runtime.client import KubeClient
-
-    client = KubeClient.from_config(kubeconfig, context, user_agent="adapterrelease-report")
-    try:
-        return AdapterRelease.model_validate(client.get(RELEASES.path(namespace or client.namespace, name)))
-    finally:
-        client.close()
+    with opened(namespace, kubeconfig, context) as cluster:
+        return cluster.release(name)

@@ -1,6 +1,6 @@
 """Where a release stands, in one word, and whether somebody has to do something. Pure: release -> Standing.
 
-The same rules are written for Argo CD (docs/health/argocd.lua) and Flux (docs/gitops.md); a test compares the three.
+The same rules are written for Argo CD (docs/health/argocd.lua), and kstatus finds them in conditions; a test compares.
 Must not know: how a release is read or shown.
 """
 
@@ -14,18 +14,12 @@ from controller.api.explanations import REASONS
 from controller.api.job_failures import JOB_FAILURES
 from controller.api.reasons import Reason
 from controller.api.status import BackendKind, Condition, ConditionType, Step
-from controller.api.v1alpha1 import RETRY_ANNOTATION, AdapterRelease, CanaryStep, Stage
+from controller.api.v1alpha1 import RETRY_ANNOTATION, AdapterRelease, Stage
 from controller.cli.words import flat, moment
 from controller.domain.conditions import RETRY_HINT
+from controller.domain.stalled import WAITS
 
 COMMAND = "kubectl adapterrelease"
-# Ready is False, and that is the usual way: a step is under way, or what is missing may be on its way, too.
-WAITS = frozenset({Reason.PENDING, Reason.DELETING, Reason.BASE_NOT_FOUND, Reason.NO_READY_BASE_POD, Reason.LOADING})
-# Something is wrong, and the controller goes on trying by itself; so it does in these steps, whatever is wrong.
-TRIES = frozenset({Reason.NO_READY_BACKEND, Reason.LOAD_DEADLINE_EXCEEDED})
-TRYING_STEPS = frozenset({Step.STARTING, Step.SWITCHING, Step.ROLLING_BACK})
-# A retry is seen by the controller within seconds; until then the conditions are about the try before.
-_RETRY_IS_SEEN = timedelta(seconds=60)
 
 
 class Health(StrEnum):
@@ -53,12 +47,12 @@ def standing(release: AdapterRelease, now: datetime) -> Standing:
         return Standing(Health.PROGRESSING, "Deleting", "the release is being deleted")
     if ready is None or release.status.observed_generation != release.metadata.generation:
         return _not_seen(release, now)
-    if waits_for_person(release):
-        return _waits_for_person(release)
+    if release.status.observed_retry not in (None, release.metadata.annotations.get(RETRY_ANNOTATION, "")):
+        return Standing(Health.PROGRESSING, "Retrying", "the controller has not begun the new try yet")
     if ready.status == "True":
         return _ready(release, ready)
-    if _is_older_than_retry(release, now):
-        return Standing(Health.PROGRESSING, "Retrying", "the controller has not begun the new try yet")
+    if waits_for_person(release):
+        return _waits_for_person(release)
     return _not_ready(release, ready)
 
 
@@ -70,21 +64,10 @@ def _not_seen(release: AdapterRelease, now: datetime) -> Standing:
     return Standing(Health.PROGRESSING, "NotSeen", message, todo)
 
 
-def canary_step(release: AdapterRelease) -> CanaryStep | None:
-    """The step of the canary under way, as the spec has it now."""
-    canary, memory = release.spec.rollout.canary, release.status.rollout.canary
-    if canary is None or memory is None or release.status.rollout.step is not Step.SHIFTING:
-        return None
-    return next((s for s in canary.steps if s.weight == memory.weight), None)
-
-
 def waits_for_person(release: AdapterRelease) -> bool:
-    """The canary has its weight, and the step goes on when somebody says so."""
-    step, memory, canary = canary_step(release), release.status.rollout.canary, release.spec.rollout.canary
-    if step is None or memory is None or canary is None or step.pause is not None or memory.since is None:
-        return False
-    approved = canary.approved
-    return approved is None or approved.artifact != memory.artifact or approved.weight < step.weight
+    """The canary has its weight, the step goes on when somebody says so, and nothing is wrong."""
+    ready = release.status.condition(ConditionType.READY)
+    return release.status.rollout.paused and ready is not None and ready.reason == Reason.PENDING
 
 
 def _waits_for_person(release: AdapterRelease) -> Standing:
@@ -117,23 +100,14 @@ def _ready(release: AdapterRelease, ready: Condition) -> Standing:
 
 
 def _not_ready(release: AdapterRelease, ready: Condition) -> Standing:
-    step = release.status.rollout.step
-    said = _refused_load(release, ready) or ready
-    todo, commands = remedy(said.reason, release)
-    message = said.message.replace(RETRY_HINT, "").strip()
-    if said.reason in WAITS or said.reason == Reason.ROLLING_BACK:
-        word = str(step) if said.reason == Reason.PENDING and step is not Step.IDLE else said.reason
-        return Standing(Health.PROGRESSING, word, _doing(release, said), todo, commands)
-    tries = said.reason in TRIES or step in TRYING_STEPS
-    return Standing(Health.DEGRADED, said.reason, message, todo, commands, final=not tries)
-
-
-def _refused_load(release: AdapterRelease, ready: Condition) -> Condition | None:
-    """An update that does not load: Ready says that it is under way, and the old version serves."""
-    loaded = release.status.condition(ConditionType.ADAPTER_LOADED)
-    if ready.reason != Reason.PENDING or release.status.rollout.step is not Step.LOADING or loaded is None:
-        return None
-    return loaded if loaded.status == "False" and loaded.reason not in WAITS else None
+    step, stalled = release.status.rollout.step, release.status.condition(ConditionType.STALLED)
+    todo, commands = remedy(ready.reason, release)
+    message = ready.message.replace(RETRY_HINT, "").strip()
+    if ready.reason in WAITS or ready.reason == Reason.ROLLING_BACK:
+        word = str(step) if ready.reason == Reason.PENDING and step is not Step.IDLE else ready.reason
+        return Standing(Health.PROGRESSING, word, _doing(release, ready), todo, commands)
+    final = stalled is not None and stalled.status == "True"
+    return Standing(Health.DEGRADED, ready.reason, message, todo, commands, final)
 
 
 def _doing(release: AdapterRelease, ready: Condition) -> str:
@@ -152,15 +126,6 @@ _ABOUT = {
     Step.SHIFTING: ConditionType.PROGRESSING,
     Step.OBSERVING: ConditionType.PROMOTED,
 }
-
-
-def _is_older_than_retry(release: AdapterRelease, now: datetime) -> bool:
-    """The retry annotation says when, if this command wrote it."""
-    asked = moment(release.metadata.annotations.get(RETRY_ANNOTATION))
-    degraded = release.status.condition(ConditionType.DEGRADED)
-    if asked is None or degraded is None or degraded.status != "True" or now - asked > _RETRY_IS_SEEN:
-        return False
-    return degraded.last_transition_time < asked
 
 
 def remedy(reason: str, release: AdapterRelease) -> tuple[str, tuple[str, ...]]:

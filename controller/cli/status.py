@@ -88,9 +88,10 @@ def _once(seen: Iterable[Look], terminal: Terminal, output: Format | None) -> in
 
 def _watch(seen: Iterable[Look], terminal: Terminal, output: Format | None) -> int:
     if output is not None:
-        _each_change(seen, lambda view: print(document(view, output), end="", flush=True))
+        mark = "---\n" if output is Format.YAML else ""
+        _each_change(seen, lambda view: print(mark + document(view, output), end="", flush=True))
         return DONE
-    with terminal.following(progress_to_stderr=False) as screen:
+    with terminal.following(result_follows=False) as screen:
         for look in seen:
             _show(look, terminal, screen)
     return DONE
@@ -108,7 +109,7 @@ def _each_change(seen: Iterable[Look], show: Callable[[View], None]) -> None:
 def _wait(seen: Iterable[Look], terminal: Terminal, output: Format | None) -> int:
     from controller.cli.standing import Outcome, outcome
 
-    with terminal.following(progress_to_stderr=True) as screen:
+    with terminal.following(result_follows=True) as screen:
         for look in seen:
             _show(look, terminal, screen)
             result, found = outcome(look.view.release, datetime.now(UTC))

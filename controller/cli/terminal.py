@@ -41,12 +41,15 @@ class Terminal:
             self._console.print(line, soft_wrap=True)
 
     @contextmanager
-    def following(self, progress_to_stderr: bool) -> Iterator[Screen]:
-        """A picture that is drawn anew, which goes when the block ends; without a terminal a line for each change."""
-        if not self._console.is_terminal:
-            yield _Lines(progress_to_stderr)
+    def following(self, result_follows: bool) -> Iterator[Screen]:
+        """A picture that is drawn anew, and a line for each change where it cannot be.
+
+        `result_follows`: stdout is for what comes after the block: the picture goes, and lines are for stderr.
+        """
+        if not self._console.is_terminal or self._console.is_dumb_terminal:
+            yield _Lines(result_follows)
             return
-        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+        with Live(console=self._console, auto_refresh=False, transient=result_follows) as live:
             yield _Picture(live)
 
 

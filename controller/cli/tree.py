@@ -100,4 +100,4 @@ def one_line(view: View, now: datetime) -> str:
     found = standing(view.release, now)
     progress = view.release.status.rollout.progress
     more = f" ({progress})" if progress and progress not in found.message else ""
-    return plain(f"{found.health}, {found.word}: {found.message}{more}")
+    return plain(f"{found.health}, {found.word}: {found.message}{more}".replace("\n", " "))

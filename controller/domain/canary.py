@@ -77,6 +77,7 @@ class Decision:
     weight: int | None = None  # what the HTTPRoute should give the candidate now; None: leave it as it is
     since: datetime | None = None  # to be remembered with a WAIT
     measuring: bool = False  # the weight is in effect: samples of the candidate count
+    paused: bool = False  # it does not go on before a person says so, whatever the checks say
     look_at: datetime | None = None
 
 
@@ -152,7 +153,7 @@ def _step(canary: Canary, artifact: str, progress: Progress, seen: Sighting, now
     else:
         return _go_on(canary, progress)
     look_at = progress.deadline if ends is None or ends <= now else min(ends, progress.deadline)
-    return Decision(Move.WAIT, why, message, weight, since, measuring=True, look_at=look_at)
+    return Decision(Move.WAIT, why, message, weight, since, measuring=True, paused=ends is None, look_at=look_at)
 
 
 def _shift(progress: Progress, seen: Sighting, weight: int | None) -> Decision:

@@ -25,6 +25,7 @@ from controller.domain.inputs import build_attempt, build_inputs, import_inputs,
 from controller.domain.loading import lacks_slot
 from controller.domain.pipeline import unprovable
 from controller.domain.snapshot import SHORT, JobKind, Problem, hex_of
+from controller.domain.stalled import is_stalled, load_has_failed, load_may_succeed
 from controller.domain.traffic import first_switch_is_late
 
 
@@ -50,9 +51,10 @@ def conclude(d: Draft) -> list[Condition]:
         ConditionType.PROMOTED: _promoted(d),
         ConditionType.GAP_FREE: _gap_free(d),
         ConditionType.PROGRESSING: _progressing(d),
-        ConditionType.DEGRADED: _degraded(d),
     }
+    reports[ConditionType.DEGRADED] = _degraded(d, reports[ConditionType.ADAPTER_LOADED])
     reports[ConditionType.READY] = _ready(d, reports)
+    reports[ConditionType.STALLED] = _stalled(d, reports[ConditionType.READY])
     return [_condition(d, kind, report) for kind, report in reports.items()]
 
 
@@ -362,7 +364,7 @@ def _progressing(d: Draft) -> Report:
     return _says(True, str(d.step), (d.rollout.progress or f"step {d.step}") + until)
 
 
-def _degraded(d: Draft) -> Report:
+def _degraded(d: Draft, loaded: Report) -> Report:
     if d.step is Step.ROLLING_BACK:
         target = d.rollout.target
         if target is not None and not can_answer(d.seen, target):
@@ -395,6 +397,9 @@ def _degraded(d: Draft) -> Report:
         return late
     if d.served is not None and not can_answer(d.seen, d.served):
         return _says(True, Reason.NO_READY_BACKEND, f"no pod of {_name(d.served)} is ready")
+    if d.served is not None and load_has_failed(d, loaded.reason):
+        too_few = loaded.reason == Reason.LOAD_FAILED_ON_SOME_PODS
+        return _says(True, Reason.LOAD_FAILED if too_few else loaded.reason, loaded.message)
     failed = [p for p in d.seen.base_pods if p.usable and p.load_failure is not None]
     wanted = wanted_digest(d)
     if failed and any(p.load_failure and p.load_failure.digest == wanted for p in failed):
@@ -462,10 +467,11 @@ def _ready(d: Draft, reports: dict[ConditionType, Report]) -> Report:
     if problem is not None:
         return _says(False, problem.reason, problem.message)
     if d.served is None:
-        loaded = reports[ConditionType.ADAPTER_LOADED]
-        for report in (reports[ConditionType.ADAPTER_IMPORTED], loaded):
-            if report.status == "False" and report.reason != Reason.MERGED_ONLY:
-                return report
+        imported, loaded = reports[ConditionType.ADAPTER_IMPORTED], reports[ConditionType.ADAPTER_LOADED]
+        if imported.status == "False":
+            return imported
+        if loaded.status == "False" and loaded.reason != Reason.MERGED_ONLY and not load_may_succeed(d, loaded.reason):
+            return loaded
         if (failure := standing_rejection(d)) is not None:
             return _rejected(failure)
         if late := _late_first_switch(d):
@@ -479,3 +485,10 @@ def _ready(d: Draft, reports: dict[ConditionType, Report]) -> Report:
     if d.step is not Step.IDLE or not _has_arrived(d, d.served):
         return _says(False, Reason.PENDING, f"{_name(d.served)} serves; step {d.step} towards what the spec asks for")
     return _says(True, Reason.SERVING, f"{_name(d.served)} serves {d.seen.model_name!r}")
+
+
+def _stalled(d: Draft, ready: Report) -> Report:
+    """True: it is no use to wait."""
+    if ready.status == "True" or not is_stalled(d, ready.reason, blocker(d) is not None):
+        return _says(False, Reason.AS_EXPECTED, "")
+    return _says(True, ready.reason, ready.message)

@@ -109,6 +109,7 @@ class Draft:
             measured=0,
             samples=[],
             progress="",
+            paused=False,
         )
 
     def rest(self) -> None:
@@ -123,6 +124,7 @@ class Draft:
                 deadline=None,
                 counters=None,
                 progress="",
+                paused=False,
             )
 
     def reject(self, step: Step, inputs: str, reason: str, message: str, backend_id: str = "") -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from controller.api.status import PodState
 from controller.domain.actions import ClearAlias, RemoveLabel, UnloadAdapter
 from controller.domain.backends import (
+    adapter_backend,
+    can_take_over,
     digests_with_clients,
     holds,
     is_proven,
     is_staged,
     name_is_taken,
+    refuses,
     usable_pods,
     wanted_digest,
 )
@@ -67,17 +70,38 @@ def _label_lies(d: Draft, pod: PodFacts) -> bool:
 def lacks_slot(d: Draft) -> bool:
     """Is there a pod that waits for a slot?"""
     wanted = wanted_digest(d)
-    if wanted is None or d.seen.base is None:
+    return wanted is not None and any(_waits_for_slot(d, p, wanted) for p in usable_pods(d.seen))
+
+
+def _waits_for_slot(d: Draft, pod: PodFacts, wanted: str) -> bool:
+    """Not for one that an older version of this release is about to leave."""
+    if d.seen.base is None or pod.adapters is None or holds(d.seen, pod, wanted) or is_staged(d.seen, pod, wanted):
         return False
-    return any(
-        not holds(d.seen, p, wanted) and not is_staged(d.seen, p, wanted) and _needs_slot(d, p) and free_slots(d, p) < 1
-        for p in usable_pods(d.seen)
-        if p.adapters is not None
-    )
+    needs_one = d.seen.in_place or d.seen.held_digest(pod) is None or len(usable_pods(d.seen)) == 1
+    return needs_one and free_slots(d, pod) + _leaving(d, pod, wanted) < 1
 
 
-def _needs_slot(d: Draft, pod: PodFacts) -> bool:
-    return d.seen.in_place or d.seen.held_digest(pod) is None or len(usable_pods(d.seen)) == 1
+def _leaving(d: Draft, pod: PodFacts, wanted: str) -> int:
+    keep = {d.seen.engine_name(digest) for digest in (wanted, *digests_with_clients(d))}
+    return sum(1 for name in pod.adapters or {} if name.startswith(f"{d.seen.model_name}@") and name not in keep)
+
+
+def load_is_stuck(d: Draft) -> bool:
+    """Every pod that could still take the wanted version says no, and those that took it are too few for a switch."""
+    wanted, pods = wanted_digest(d), usable_pods(d.seen)
+    if wanted is None or can_take_over(d.seen, adapter_backend(wanted), d.served):
+        return False
+    refusing = [p for p in pods if _never_takes(d, p, wanted)]
+    return bool(refusing) and all(p in refusing or _has_taken(d, p, wanted) for p in pods)
+
+
+def _never_takes(d: Draft, pod: PodFacts, wanted: str) -> bool:
+    """It refused the version, holds somebody else's of the same name, or is full."""
+    return refuses(pod, wanted) or d.seen.held_digest(pod) == "" or _waits_for_slot(d, pod, wanted)
+
+
+def _has_taken(d: Draft, pod: PodFacts, wanted: str) -> bool:
+    return is_proven(d.seen, pod, wanted) or (d.seen.in_place and is_staged(d.seen, pod, wanted))
 
 
 def _state_of(d: Draft, pod: PodFacts, wanted: str | None) -> PodState:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller.api.status import AdapterReleaseStatus, Step
-from controller.api.v1alpha1 import FINALIZER
+from controller.api.v1alpha1 import FINALIZER, RETRY_ANNOTATION
 from controller.domain.actions import (
     Action,
     AddFinalizer,
@@ -82,7 +82,7 @@ def _plan_deletion(draft: Draft) -> Plan:
         draft.actions = [*given_back, RemoveFinalizer("nothing of the release is left on the base's pods")]
     elif _patience_is_over(draft):
         draft.do(RemoveFinalizer("a server of the base does not say what it holds, or does not unload"))
-    draft.update(conditions=conclude(draft), observed_generation=release.metadata.generation)
+    _conclude(draft)
     return Plan(tuple(draft.actions), draft.status, BUSY_POLL)
 
 
@@ -96,10 +96,7 @@ def _patience_is_over(draft: Draft) -> bool:
 
 
 def _finish(draft: Draft) -> Plan:
-    draft.update(
-        conditions=conclude(draft),
-        observed_generation=draft.seen.release.metadata.generation,
-    )
+    _conclude(draft)
     old, decided = draft.seen.release.status, draft.decided()
     return Plan(
         actions=() if decided else tuple(draft.actions),
@@ -107,6 +104,16 @@ def _finish(draft: Draft) -> Plan:
         requeue_after=timedelta(0) if decided else _next_look(draft),
         notes=notes(old, draft.status) if draft.status != old else (),
         moves_route=decided and draft.step in _MOVING and draft.step is not old.rollout.step,
+    )
+
+
+def _conclude(draft: Draft) -> None:
+    """What is said of all this, and of which spec and which try it is said."""
+    meta = draft.seen.release.metadata
+    draft.update(
+        conditions=conclude(draft),
+        observed_generation=meta.generation,
+        observed_retry=meta.annotations.get(RETRY_ANNOTATION, ""),
     )
 
 

@@ -281,6 +281,7 @@ def _go_on_shifting(d: Draft, decision: Decision) -> None:
         d.update_rollout(
             canary=memory.model_copy(update={"since": decision.since}),
             progress=decision.message,
+            paused=decision.paused,
         )
     if d.served is not None:
         point_route_at(d, d.served)

@@ -45,7 +45,7 @@ def install_if_missing(n: Narrator) -> None:
 
 
 def fill_sandbox(n: Narrator) -> None:
-    store = Path(_output("node/kube-up.sh", "store"))
+    store = Path(output_of("node/kube-up.sh", "store"))
     with n.step("Train the base model"):
         train(store, "base")
     install(n, SANDBOX / "manifests/store.yaml", SANDBOX / "manifests/base.yaml")
@@ -58,8 +58,8 @@ def make_cluster() -> Narrator:
     quiet = Narrator({}, ["kubectl"])
     with quiet.step("A cluster with one real node"):
         quiet.run("bash", str(SANDBOX / "node/kube-up.sh"), "up")
-    kubeconfig = _output("node/kube-up.sh", "kubeconfig")
-    kubectl = Path(_output("build-kube.sh")) / "kubectl"
+    kubeconfig = output_of("node/kube-up.sh", "kubeconfig")
+    kubectl = Path(output_of("build-kube.sh")) / "kubectl"
     narrator = Narrator({"KUBECONFIG": kubeconfig}, [str(kubectl), "--kubeconfig", kubeconfig])
     narrator.times = quiet.times
     narrator.say(f"export KUBECONFIG={kubeconfig}")
@@ -102,7 +102,7 @@ def train(store: Path, part: str) -> None:
     """Train anew and put it into the store, unless this very cluster has it already."""
     there = {"base": "models/base", "v1": "incoming/support-bot/v1"}[part]
     fresh = [] if (store / there).exists() else ["--fresh"]
-    python = Path(_output("ml-env.sh")) / "bin/python"
+    python = Path(output_of("ml-env.sh")) / "bin/python"
     command = [str(python), "-m", "sandbox.models", str(store), "--only", part, *fresh]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     if subprocess.run(command, env=environment, cwd=CHECKOUT, check=False).returncode:
@@ -134,7 +134,7 @@ def wait_for_base(n: Narrator) -> None:
         n.kubectl("-n", NAMESPACE, "wait", "pod/client", "--for=condition=Ready", "--timeout=120s", quiet=True)
 
 
-def _output(script: str, *arguments: str) -> str:
+def output_of(script: str, *arguments: str) -> str:
     command = ["bash", str(SANDBOX / script), *arguments]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode:

@@ -26,6 +26,9 @@ def condition(kind: str, status: str = "True") -> dict[str, Any]:
     }
 
 
+NOT_SEEN = {"observedGeneration": -1}  # by the CRD
+
+
 def promoted() -> dict[str, Any]:
     artifact = {"id": "a1b2c3", "inputs": "i", "path": "/store/artifacts/a1b2c3", "adapterDigest": "d"}
     return {
@@ -115,7 +118,7 @@ def test_explain_helps(cluster: Kubectl, path: str, words: str) -> None:
 
 def test_whoever_writes_the_spec_cannot_write_the_status(kubectl: Kubectl) -> None:
     kubectl("create", "-f", "-", manifest=experimental("isolated") | {"status": promoted()})
-    assert "status" not in kubectl.get("isolated")
+    assert kubectl.get("isolated")["status"] == NOT_SEEN
 
 
 def test_whoever_writes_the_status_cannot_write_the_spec(kubectl: Kubectl) -> None:
@@ -165,3 +168,13 @@ def test_kubectl_wait_does_not_take_false_for_promoted(kubectl: Kubectl) -> None
     status, output = kubectl.try_("wait", "ar/awaited", "--for=condition=Promoted", "--timeout=1s")
     assert status != 0
     assert "timed out" in output
+
+
+def test_a_release_that_no_controller_has_seen_says_so(kubectl: Kubectl) -> None:
+    """Whatever is done to it, until there is a status; then that is all there is."""
+    kubectl("create", "-f", "-", manifest=experimental("new"))
+    assert kubectl.get("new")["status"] == NOT_SEEN
+    kubectl("annotate", "ar", "new", "a=b")
+    assert kubectl.get("new")["status"] == NOT_SEEN
+    kubectl.write_status("new", promoted())
+    assert kubectl.get("new")["status"] == promoted()

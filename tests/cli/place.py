@@ -109,12 +109,12 @@ def objects_of(world: World) -> Iterator[tuple[str, Json]]:
 
 
 def release_of(world: World) -> Json:
-    """As the API server has it: a release that no controller has seen has no status."""
+    """As the API server has it: a release that no controller has seen has the status that the CRD gives it."""
     wire = world.release().to_wire()
     wire = {"apiVersion": "adapterrelease.dev/v1alpha1", "kind": "AdapterRelease"} | wire
     wire["metadata"]["creationTimestamp"] = _MADE
     if not world.status.conditions:
-        del wire["status"]
+        wire["status"] = {"observedGeneration": -1}
     return wire
 
 

@@ -15,6 +15,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from controller import __version__
+from controller.cli import following
 from controller.cli.main import app
 from controller.reconcile.caches import RELEASES
 from tests.cli.place import RELEASE, Place, kubeconfig
@@ -82,6 +84,45 @@ def test_get_as_json_and_yaml_is_what_the_api_server_has(place: Place) -> None:
     assert place.run("get", "-o", "name").stdout == f"adapterrelease.adapterrelease.dev/{ROUTE}\n"
 
 
+def test_a_release_that_cannot_be_read_does_not_hide_the_others(place: Place) -> None:
+    holding(place, "serving")
+    other = copy.deepcopy(place.release())
+    other["metadata"] = {"name": "newer"}
+    other["status"]["rollout"]["step"] = "Dancing"
+    place.api.create(RELEASES.path("llm", "newer"), other)
+    done = place.run("get", "-o", "wide")
+    rows = [row.split()[:4] for row in done.stdout.splitlines()]
+    assert rows[1:] == [["newer", "-", "-", "VersionSkew"], [ROUTE, "Experimental", "Adapter", "v1"]]
+    assert done.exit_code == 2 and "release newer cannot be read: status.rollout.step" in done.stderr
+
+
+# -- options in front of the command's name, as people know it from other plugins
+def test_the_cluster_s_options_may_stand_in_front(place: Place) -> None:
+    holding(place, "serving")
+    config = str(place.kubeconfig)
+    for words in (["-n", "elsewhere", "get", "-n", "llm"], ["-n", "llm", "get"], ["--context", "fake", "get", ROUTE]):
+        done = CliRunner().invoke(app, ["--kubeconfig", config, *words])
+        assert done.exit_code == 0 and ROUTE in done.stdout, (words, done.output)
+    done = CliRunner().invoke(app, ["--kubeconfig", config, "-n", "elsewhere", "get"])
+    assert done.stdout == "" and "no releases in namespace elsewhere" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["-h"], ["status", "-h"], ["get", "--help"]])
+def test_help_by_the_short_option_too(words: list[str]) -> None:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and "Usage: " in done.stdout
+
+
+def test_what_people_do_every_day_stands_first_in_the_help() -> None:
+    text = CliRunner().invoke(app, ["-h"]).stdout
+    assert text.index("  get ") < text.index("  promote ") < text.index("  operator ")
+
+
+def test_the_version() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.stdout) == (0, f"adapterrelease {__version__}\n")
+
+
 def test_get_in_an_empty_namespace_says_so_and_prints_nothing(place: Place) -> None:
     done = place.run("get", "-n", "nowhere")
     assert (done.exit_code, done.stdout) == (0, "")
@@ -98,6 +139,28 @@ def test_a_release_that_is_not_there_names_those_that_are(place: Place) -> None:
     done = holding(place, "serving").run("status", "nobody")
     assert done.exit_code == 2
     assert lines_of(done) == [f"adapterrelease: NotFound: namespace llm has no release nobody: there are {ROUTE}"]
+
+
+def test_a_release_that_is_not_there_for_who_may_not_list(place: Place) -> None:
+    place.api.inject(faults.status(403, "Forbidden", "cannot list"), path="adapterreleases$")
+    (line,) = lines_of(place.run("status", "nobody"))
+    assert line == "adapterrelease: NotFound: namespace llm has no release nobody"
+
+
+@pytest.mark.parametrize("name", ["", "..", "ar/support-bot", "a b", "a,b=c", "UPPER", "x" + "\x1b[2J"])
+@pytest.mark.parametrize("command", ["status", "promote", "logs", "history", "advise", "report"])
+def test_a_name_that_is_none_is_refused_and_nothing_is_asked(place: Place, command: str, name: str) -> None:
+    if command == "report" and "/" in name:
+        return  # a directory
+    done = place.run(command, name)
+    (line,) = lines_of(done)
+    assert done.exit_code == 2 and "is no name of a release" in line and "\x1b" not in line
+    assert place.api.requests == []
+
+
+def test_a_namespace_that_is_none_is_refused(place: Place) -> None:
+    (line,) = lines_of(place.run("get", "-n", "../default"))
+    assert "'../default' is no name of a namespace" in line
 
 
 def test_no_cluster(place: Place) -> None:
@@ -123,7 +186,18 @@ def test_expired_credentials(place: Place) -> None:
     assert done.exit_code == 1 and "does not take the credentials; log in again" in line
 
 
-@pytest.mark.parametrize("command", [("get",), ("status", ROUTE), ("promote", ROUTE), ("logs", ROUTE)])
+@pytest.mark.parametrize("command", [("report", ROUTE), ("enable", "tiny-llama")])
+def test_no_cluster_for_those_that_do_more_than_look(place: Place, command: tuple[str, ...]) -> None:
+    place.api.kill()
+    done = place.run(*command)
+    (line,) = lines_of(done)
+    assert done.exit_code == 1 and "is the cluster up" in line
+    place.api.revive()
+
+
+@pytest.mark.parametrize(
+    "command", [("get",), ("status", ROUTE), ("promote", ROUTE), ("logs", ROUTE), ("report", ROUTE)]
+)
 def test_a_cluster_without_the_crd(place: Place, command: tuple[str, ...]) -> None:
     place.api.inject(faults.plain(404, "404 page not found"), path="adapterreleases")
     done = place.run(*command)
@@ -146,9 +220,11 @@ def test_a_context_that_is_not_there(place: Place) -> None:
 def test_a_release_of_another_version_of_the_api(place: Place) -> None:
     holding(place, "serving")
     place.api.patch(f"{RELEASE}/status", {"status": {"rollout": {"step": "Dancing"}}})
-    done = place.run("status", ROUTE)
-    (line,) = lines_of(done)
-    assert done.exit_code == 2 and "status.rollout.step" in line and "use the version that the controller has" in line
+    for command in ("status", "report", "promote"):
+        (line,) = lines_of(done := place.run(command, ROUTE))
+        assert (
+            done.exit_code == 2 and "status.rollout.step" in line and "use the version that the controller has" in line
+        )
 
 
 def process(place: Place, *arguments: str, **how: Any) -> subprocess.Popen[bytes]:
@@ -229,8 +305,9 @@ def test_a_service_of_somebody_else_is_not_shown_as_the_route(place: Place) -> N
     assert "there is no such Service of this release yet" in place.run("status", ROUTE).stdout
 
 
-def test_status_as_json_says_what_the_tree_says(place: Place) -> None:
-    said = json.loads(holding(place, "rolled-back").run("status", ROUTE, "-o", "json").stdout)
+@pytest.mark.parametrize(("output", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_status_for_scripts_says_what_the_tree_says(place: Place, output: str, read: Callable[[str], Json]) -> None:
+    said = read(holding(place, "rolled-back").run("status", ROUTE, "-o", output).stdout)
     assert (said["outcome"], said["health"], said["word"]) == ("Failed", "Degraded", "RolledBack")
     assert said["commands"] == [f"kubectl adapterrelease retry {ROUTE} -n llm"]
     assert said["status"] == world_in("rolled-back").status.to_wire()
@@ -279,6 +356,42 @@ def test_waiting_ends_when_the_release_is_deleted(place: Place) -> None:
     assert done.exit_code == 1 and "was deleted" in done.stderr
 
 
+def test_waiting_needs_no_right_to_watch(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_LOOK_EVERY", 0.01)
+    holding(place, "building")
+    place.api.inject(becomes(place, "promoted"), "GET", f"adapterreleases/{ROUTE}$", watch=False, times=1, skip=1)
+    place.api.inject(faults.status(403, "Forbidden", "cannot watch"), watch=True)
+    done = place.run("status", ROUTE, "--timeout", "1h")
+    assert done.exit_code == 0, done.output
+    assert "cannot watch" not in done.output
+
+
+def test_waiting_for_a_release_that_has_rested_for_long(place: Place) -> None:
+    """The API server has forgotten the version that it is at, as after five minutes, or a restart of its own."""
+    holding(place, "building")
+    place.api.etcd.compact()
+    place.api.inject(becomes(place, "promoted"), "GET", watch=True, times=1)
+    done = place.run("status", ROUTE, "--timeout", "1h")
+    assert done.exit_code == 0, done.output
+    assert "too old" not in done.output
+
+
+def test_a_change_between_two_looks_is_seen_at_once(place: Place) -> None:
+    """The watch begins with what is there, and that is news by then."""
+    holding(place, "building")
+    place.api.inject(becomes(place, "promoted"), "GET", "/pods$", times=1)
+    assert place.run("status", ROUTE, "--timeout", "1h").exit_code == 0
+    assert place.api.count("GET", watch=True) == 1
+
+
+def test_what_is_followed_as_yaml_is_a_stream_of_documents(place: Place) -> None:
+    holding(place, "building")
+    place.api.inject(becomes(place, "promoted"), "GET", watch=True, times=2)
+    place.api.inject(faults.status(404, "NotFound"), "GET", f"adapterreleases/{ROUTE}$", watch=False, times=1, skip=2)
+    done = place.run("status", ROUTE, "-w", "-o", "yaml")
+    assert [d["word"] for d in yaml.safe_load_all(done.stdout)] == ["Building", "Promoted"]
+
+
 def test_waiting_outlives_an_api_server_that_does_not_answer(place: Place) -> None:
     holding(place, "building")
     place.api.inject(becomes(place, "promoted"), "GET", watch=True, times=1)
@@ -313,6 +426,12 @@ def test_a_dry_run_shows_the_patch_and_changes_nothing(place: Place) -> None:
     done = place.run("rollback", ROUTE, "--dry-run")
     assert yaml.safe_load(done.stdout) == {"spec": {"stage": "Experimental", "rollback": None}}
     assert (done.exit_code, place.release()) == (0, before)
+
+
+def test_rollback_ends_a_canary_that_is_under_way(place: Place) -> None:
+    holding(place, "waits-for-person")
+    assert place.run("rollback", ROUTE).exit_code == 0
+    assert place.writes()[0]["spec"] == {"stage": "Experimental", "rollback": None}
 
 
 def test_a_dry_run_asks_the_api_server(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from controller.api.status import Step
 from controller.cli.edits import Edit, promote, retry, rollback
 from controller.cli.holds import abort, pause, resume
-from controller.domain.snapshot import JobKind, JobState
+from controller.domain.snapshot import JobKind, JobState, Problem
 from controller.errors import PermanentError
 from tests.builders import BUILD, VALIDATION, adapter, artifact
 from tests.cli.states import STATES, world_in
@@ -79,6 +80,16 @@ def test_promote_of_what_was_rejected_says_to_retry() -> None:
     assert error.reason == "Rejected" and "kubectl adapterrelease retry support-bot -n llm" in error.message
 
 
+def test_promote_of_what_was_not_imported_says_why() -> None:
+    world = settle(World().edit(build=BUILD, validation=VALIDATION), 3, slow=True)
+    (job,) = world.jobs.values()
+    job.facts = replace(job.facts, state=JobState.FAILED, failure=Problem("BaseMismatch", "another base"))
+    settle(world, 3)
+    error = refusal(lambda: promote(world.release(), full=False))
+    assert error.reason == "Rejected" and "BaseMismatch: another base" in error.message
+    assert promote(world.set_version(2).release(), full=False).patch == {"spec": {"stage": "Stable"}}
+
+
 @pytest.mark.parametrize("name", ["promoted", "building", "observing"])
 def test_promote_of_what_is_stable_has_nothing_to_do(name: str) -> None:
     assert promote(world_of(name).release(), full=False).patch == {}
@@ -119,6 +130,29 @@ def test_rollback_where_git_keeps_the_stage_pins_the_revision() -> None:
     edit = rollback(world.edit().release(), None)
     assert edit.patch == {"spec": {"rollback": {"revision": 1}}}
     assert settle(patched(world, edit), 20).served == adapter(V1)
+
+
+@pytest.mark.parametrize("name", ["shifting", "waits-for-person", "switching"])
+def test_rollback_of_what_is_on_its_way_stays_where_the_traffic_comes_from(name: str) -> None:
+    world = world_of(name)
+    edit = rollback(world.release(), None)
+    assert edit.patch == {"spec": {"stage": "Experimental", "rollback": None}}
+    assert settle(patched(world, edit), 60).served == adapter(V1)
+
+
+def test_rollback_of_a_new_version_on_its_way_stays_with_the_old_one() -> None:
+    world = until(settle(serving_v1().set_version(2), 30).set_version(3), in_step(Step.SWITCHING))
+    edit = rollback(world.release(), None)
+    assert edit.patch == {"spec": {"rollback": {"revision": 2}}}
+    assert settle(patched(world, edit), 60).served == adapter(V2)
+
+
+def test_rollback_twice_is_once() -> None:
+    world = promoted()
+    until(patched(world, rollback(world.release(), None)), in_step(Step.SWITCHING))
+    again = rollback(world.release(), None)
+    assert again.patch == {"spec": {"rollback": {"revision": 1}}}
+    assert settle(patched(world, again), 60).served == adapter(V1)
 
 
 def test_rollback_of_an_update_pins_the_version_before() -> None:

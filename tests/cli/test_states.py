@@ -5,6 +5,7 @@ After a change of the tree: `ADAPTERRELEASE_SNAPSHOTS=write pytest tests/cli/tes
 
 from __future__ import annotations
 
+import copy
 import os
 from functools import cache
 from pathlib import Path
@@ -16,11 +17,12 @@ from controller.api.reasons import Reason
 from controller.api.status import ConditionType, Step
 from controller.cli.layout import ASCII, UNICODE, Glyphs
 from controller.cli.reading import read_view
-from controller.cli.standing import TRIES, WAITS, Health, Outcome, outcome, standing
+from controller.cli.standing import Health, Outcome, outcome, standing
 from controller.cli.tree import shown
 from controller.cli.view import View
 from tests.cli.place import place_in
 from tests.cli.states import STATES, world_in
+from tests.domain.turns import settle
 from tests.domain.world import ROUTE
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -125,5 +127,9 @@ def test_each_reason_that_ready_or_degraded_can_have_has_a_picture() -> None:
     assert set(ALIKE.values()) <= set(STATES)
 
 
-def test_what_waits_and_what_tries_are_told_apart() -> None:
-    assert not WAITS & TRIES
+@pytest.mark.parametrize("name", [name for name, state in STATES.items() if state.final])
+def test_what_is_final_is_as_it_was_after_an_hour(name: str) -> None:
+    world = copy.deepcopy(world_in(name))
+    before = (world.served, world.reason("Stalled"), world.reason("Ready"))
+    settle(world, 60, tick=60, slow=True)
+    assert (world.served, world.reason("Stalled"), world.reason("Ready")) == before

@@ -13,8 +13,9 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from bench.recording.screen import Screen as Shown
 from tests.cli.place import RELEASE, Place
 from tests.cli.states import world_in
 from tests.docs.pages import ROOT
@@ -24,12 +25,13 @@ PATIENCE = 30.0  # seconds, far more than it takes
 
 
 class Screen:
-    """What a terminal of 80 columns and 60 lines gets."""
+    """What a terminal of 80 columns and 60 lines gets, and `shown`: what a person sees of it."""
 
     def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
         self.process = process
         self._terminal = terminal
         self.text = ""
+        self.shown = Shown(80, 60)
 
     def wait_for(self, what: str) -> None:
         """Fails when it does not come."""
@@ -37,20 +39,32 @@ class Screen:
         while what not in self.text:
             ready, _, _ = select.select([self._terminal], [], [], max(0.0, ends - time.monotonic()))
             assert ready, f"{what!r} did not come: {self.text[-2000:]}"
-            self.text += os.read(self._terminal, 1 << 16).decode()
+            self._take()
+
+    def wait_for_end(self) -> int:
+        """Exit code, after all that it says."""
+        with suppress(OSError):  # EIO: nobody writes any more
+            while True:
+                self._take()
+        return self.process.wait(PATIENCE)
+
+    def _take(self) -> None:
+        data = os.read(self._terminal, 1 << 16)
+        self.shown.feed(data)
+        self.text += data.decode(errors="replace")
 
     def forget(self) -> None:
         self.text = ""
 
 
 @contextmanager
-def watching(place: Place) -> Iterator[Screen]:
+def watching(place: Place, kind: str = "xterm") -> Iterator[Screen]:
     terminal, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 80, 0, 0))
     command = [sys.executable, "-m", "controller", "status", ROUTE, "-w", "--kubeconfig", str(place.kubeconfig)]
     environment = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
     process = subprocess.Popen(
-        command, stdin=side, stdout=side, stderr=side, cwd=ROOT, env=environment | {"TERM": "xterm"}
+        command, stdin=side, stdout=side, stderr=side, cwd=ROOT, env=environment | {"TERM": kind, "LC_ALL": "C.UTF-8"}
     )
     os.close(side)
     try:
@@ -73,4 +87,16 @@ def test_the_picture_follows_the_release_and_ctrl_c_ends_it(place: Place) -> Non
         screen.wait_for("RolledBack")
         assert "\x1b[1A" in screen.text or "\x1b[" in screen.text, "it is drawn over the one before"
         screen.process.send_signal(signal.SIGINT)
-        assert screen.process.wait(PATIENCE) == 130
+        assert screen.wait_for_end() == 130
+        lines = screen.shown.text()
+        assert [line for line in lines if line.startswith("state")] == ["state    ✖ Degraded, RolledBack"]
+        assert "└─ history" in lines, "the last picture stays"
+
+
+def test_a_terminal_that_cannot_draw_gets_lines(place: Place) -> None:
+    place.hold(world_in("building"))
+    with watching(place, "dumb") as screen:
+        screen.wait_for("Progressing, Building: quantize 40 %")
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.wait_for_end() == 130
+        assert "\x1b" not in screen.text

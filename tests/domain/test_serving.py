@@ -51,6 +51,7 @@ def test_every_condition_is_there_from_the_first_look_on() -> None:
         "GapFree",
         "Progressing",
         "Degraded",
+        "Stalled",
         "Ready",
     }
     assert world.reason("Ready") == ("False", "Pending")
@@ -311,7 +312,7 @@ def test_on_a_base_with_one_pod_and_no_second_slot_the_old_version_goes_on_servi
     settle(world, 30)
     assert world.served == adapter(V1) and world.answering()
     assert world.reason("AdapterLoaded") == ("False", "NoFreeAdapterSlot")
-    assert world.reason("Ready") == ("False", "Pending")
+    assert world.reason("Ready") == ("False", "NoFreeAdapterSlot")
 
 
 def test_a_staged_version_that_is_not_wanted_any_more_gives_its_slot_back() -> None:

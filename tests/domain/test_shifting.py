@@ -72,8 +72,22 @@ def test_a_step_without_a_pause_waits_for_a_person() -> None:
     world = settle(at(50), 100)
     assert (world.weight, world.served) == (50, adapter(V1))
     assert f"{{artifact: {M1}, weight: 50}}" in world.condition("Progressing")[2]
+    assert world.status.rollout.paused and world.reason("Stalled")[0] == "False"
     settle(approve(world, 50), 90)
-    assert world.served == artifact(M1)
+    assert world.served == artifact(M1) and not world.status.rollout.paused
+
+
+def test_a_step_with_a_pause_and_one_that_is_approved_are_not_paused() -> None:
+    for world in (at(10), approve(at(50), 50)):
+        assert not settle(world, 3).status.rollout.paused
+
+
+def test_a_step_is_paused_from_its_weight_on_whatever_the_checks_say() -> None:
+    world = at(50)
+    world.merged[M1].unreadable = True
+    settle(world, 30)
+    assert "until a check passes" in world.condition("Progressing")[2]
+    assert world.status.rollout.paused
 
 
 def test_nobody_answers_and_it_goes_back() -> None:

@@ -176,11 +176,7 @@ class ApiServer:
         if token:
             revision, items = self._next_page(token)
         else:
-            with self.etcd.changed:
-                revision = self.etcd.revision
-                found = sorted(self.etcd.objects, key=lambda at: (at.namespace, at.name))
-                items = [self.etcd.objects[at] for at in found if _inside(at, place)]
-            items = [obj for obj in items if selects(request.query, obj)]
+            revision, items = self._as_they_are(place, request.query)
         limit = int(request.query.get("limit", 0)) or len(items)
         metadata: Json = {"resourceVersion": str(revision)}
         if len(items) > limit:
@@ -194,10 +190,19 @@ class ApiServer:
             "items": [_as_listed(place, obj) for obj in items[:limit]],
         }
 
+    def _as_they_are(self, place: Place, query: dict[str, str]) -> tuple[int, list[Json]]:
+        with self.etcd.changed:
+            found = sorted(self.etcd.objects, key=lambda at: (at.namespace, at.name))
+            items = [self.etcd.objects[at] for at in found if _inside(at, place)]
+            return self.etcd.revision, [obj for obj in items if selects(query, obj)]
+
     def watch(self, request: Request) -> Iterator[Json | None]:
-        """Events; None where there is nothing to send."""
+        """Events; None where there is nothing to send. Without a version it begins with what is there."""
         place, _ = parse(request.path)
-        seen = int(request.query.get("resourceVersion") or self.etcd.revision)
+        seen, there = self._as_they_are(place, request.query)
+        if asked := request.query.get("resourceVersion"):
+            seen, there = int(asked), []
+        yield from ({"type": "ADDED", "object": obj} for obj in there)
         deadline = time.monotonic() + float(request.query.get("timeoutSeconds", 60))
         server, etcd = self._server, self.etcd  # a revived server is another one
         while server.listening and (self.frozen or time.monotonic() < deadline):
