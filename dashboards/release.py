@@ -256,7 +256,7 @@ def _way(made: Board) -> None:
         ),
         rows(
             "Adapter by pod",
-            "Whether each pod of the base holds the adapter, while it should.",
+            "Whether each ready pod of the base holds the adapter, while it should.",
             {1: ("loaded", GOOD), 0: ("not loaded", WARN)},
             Query(of_release("adapterrelease_adapter_loaded", "pod"), "{{pod}}"),
             width=THIRD,
