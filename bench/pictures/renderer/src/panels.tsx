@@ -32,13 +32,23 @@ interface Mark {
 }
 
 export function marksOf(given: Given): Mark[] {
-  return given.marks.flatMap(({ mark, series }) =>
-    series.map((one) => ({
-      at: one.values![0][0] * 1000,
-      text: String(mark.titleFormat).replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name) => one.metric[name] ?? ''),
-      color: theme.visualization.getColorByName(mark.iconColor),
-    }))
-  );
+  return given.marks
+    .flatMap(({ mark, series }) =>
+      series.flatMap((one) =>
+        beginnings(one.values!, given.step).map((at) => ({
+          at,
+          text: String(mark.titleFormat).replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name) => one.metric[name] ?? ''),
+          color: theme.visualization.getColorByName(mark.iconColor),
+        }))
+      )
+    )
+    .sort((one, other) => one.at - other.at);
+}
+
+// Of each run of values without a gap.
+function beginnings(values: Array<[number, string]>, step: number): number[] {
+  const times = values.map(([at]) => at * 1000);
+  return times.filter((at, i) => i === 0 || at - times[i - 1] > 1.5 * step);
 }
 
 function drawMarks(config: UPlotConfigBuilder, marks: Mark[]) {
