@@ -110,18 +110,18 @@ function displays({ panel, frames }: Props): FieldDisplay[] {
 
 function Numbers(props: Props) {
   const { panel, width, height } = props;
-  const values = displays(props);
+  const named = panel.options.textMode === 'name' && props.frames.length;
+  const values = displays(props).map((value) => {
+    const { text, title } = value.display;
+    return { ...value, display: { ...value.display, text: named ? title ?? '' : text, suffix: named ? '' : value.display.suffix, title: undefined } };
+  });
   return (
     <VizRepeater
       getValues={() => values}
       getAlignmentFactors={getDisplayValueAlignmentFactors as any}
       renderValue={({ value, width, height, alignmentFactors }: any) => (
         <BigValue
-          value={
-            panel.options.textMode === 'name' && props.frames.length
-              ? { ...value.display, text: value.display.title, title: undefined }
-              : { ...value.display, title: undefined }
-          }
+          value={value.display}
           width={width}
           height={height}
           theme={theme}
@@ -157,6 +157,7 @@ function Bars(props: Props) {
           theme={theme}
           orientation={orientation}
           displayMode={panel.options.displayMode}
+          namePlacement={panel.options.namePlacement}
           itemSpacing={8}
           alignmentFactors={alignmentFactors}
           showUnfilled
@@ -170,7 +171,7 @@ function Bars(props: Props) {
       orientation={VizOrientation.Horizontal}
       itemSpacing={8}
       minVizHeight={16}
-      maxVizHeight={48}
+      maxVizHeight={72}
     />
   );
 }
