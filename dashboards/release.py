@@ -115,7 +115,7 @@ def _now(made: Board) -> None:
         ),
         number(
             "A million tokens cost",
-            "Of what serves: price per GPU hour, by GPUs, over the tokens that they generate now. It falls with the load.",
+            "Of what serves: price per GPU hour, by GPUs, over the tokens that they generate. It falls with the load.",
             "none",
             Query(_COST_NOW, "cost"),
             decimals=2,
