@@ -20,9 +20,7 @@ def _last(metric: str, by: str) -> str:
 def board() -> Board:
     made = Board(UID, "Adapter releases: controller", "The controller's queue, work and calls.", hours=6)
     made.choice("namespace", "Namespace", 'label_values(workqueue_depth{name="adapterrelease"}, namespace)')
-    made.choice(
-        "job", "Job", 'label_values(workqueue_depth{name="adapterrelease", namespace="$namespace"}, job)', every=True
-    )
+    made.choice("job", "Job", 'label_values(workqueue_depth{name="adapterrelease", namespace="$namespace"}, job)')
     _leader(made)
     _work(made)
     _calls(made)
@@ -137,11 +135,11 @@ def _calls(made: Board) -> None:
             Query(_each("rest_client_requests_total", "method, code"), "{{method}} {{code}}"),
             width=THIRD,
             stacked=True,
-            runbooks=["AdapterReleaseUnauthorized"],
+            runbooks=["AdapterReleaseUnauthorized", "AdapterReleaseForbidden"],
         ),
         lines(
             "Duration of calls",
-            "Up to the first byte, 99th percentile by verb. Watches are not in it.",
+            "Up to the first byte, 99th percentile by verb. A WATCH counts until it is open.",
             "s",
             *quantiles("rest_client_request_duration_seconds", CONTROLLER, "verb", "{{verb}}", 0.99),
             width=THIRD,
@@ -154,6 +152,7 @@ def _calls(made: Board) -> None:
             Query(_each("reflector_watches_total", "pod"), "watches {{pod}}"),
             Query(_each("reflector_errors_total", "reason"), "failed: {{reason}}"),
             width=THIRD,
+            runbooks=["AdapterReleaseInformersFailing"],
         ),
         lines(
             "Events",

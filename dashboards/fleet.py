@@ -138,15 +138,17 @@ def _attention(made: Board) -> None:
             "Switches of the routes",
             "By cause, where there are any. Causes that are no promotion, update or wish are rollbacks.",
             "short",
-            Query(f"sum by (cause) (increase(adapterrelease_switches_total{{{_ALL}}}[{RATE}])) > 0", "{{cause}}"),
+            Query(
+                f"round(sum by (cause) (increase(adapterrelease_switches_total{{{_ALL}}}[{RATE}]))) > 0", "{{cause}}"
+            ),
             width=THIRD,
         ),
         bars(
             "How long steps take",
-            "Median over all releases, since the controller that leads began.",
+            "Median over all releases, since the controller that leads began; steps that none has ended are left out.",
             "s",
             Query(
-                "histogram_quantile(0.5, sum by (le, step) (adapterrelease_step_duration_seconds_bucket))",
+                "histogram_quantile(0.5, sum by (le, step) (adapterrelease_step_duration_seconds_bucket)) >= 0",
                 "{{step}}",
             ),
             width=THIRD,
@@ -164,7 +166,7 @@ def _attention(made: Board) -> None:
 
 
 def _room(made: Board) -> None:
-    requests = f'sum by (namespace, release) (rate(adapterrelease_requests_total{{{_ALL}, release!=""}}[{RATE}]))'
+    requests = f'sum by (release) (rate(adapterrelease_requests_total{{{_ALL}, release!=""}}[{RATE}]))'
     used, total = (
         f'max by (namespace, base) (adapterrelease_base_slots{{{_ALL}, state="{state}"}})'
         for state in ("used", "total")
@@ -180,7 +182,7 @@ def _room(made: Board) -> None:
             "Requests by release",
             "Answered requests of the ten busiest releases.",
             "reqps",
-            Query(f"topk(10, {requests})", "{{namespace}}/{{release}}"),
+            Query(f"topk(10, {requests})", "{{release}}"),
         ),
         bars(
             "Speedup by release",

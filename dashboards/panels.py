@@ -29,6 +29,13 @@ SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RUNBOOKS = "${runbooks}"
 ADAPTER_COLOR, ARTIFACT_COLOR = "blue", "green"
 GOOD, WARN, BAD, IDLE = "green", "orange", "red", "text"
+_COLORS = {
+    "/(^| )adapter(-| |$)/": ADAPTER_COLOR,
+    "/(^| )artifact(-| |$)/": ARTIFACT_COLOR,
+    "/(^| )2[0-9][0-9]$/": GOOD,
+    "/(^| )4[0-9][0-9]$/": WARN,
+    "/(^| )5[0-9][0-9]$/": BAD,
+}
 HALF, THIRD, QUARTER = 12, 8, 6
 _HEIGHT = 8
 
@@ -66,7 +73,8 @@ def lines(
     maximum: float | None = None,
     stacked: bool = False,
 ) -> timeseries.Panel:
-    """Values over time. Series of adapters and of artifacts have the same two colours everywhere."""
+    """Values over time. Series of adapters and of artifacts have the same two colours everywhere, and so have codes of
+    HTTP; high percentiles are dashed."""
     panel = _asked(_said(timeseries.Panel(), title, description, unit, runbooks), queries).span(width)
     panel.line_width(2).fill_opacity(30 if stacked else 8).show_points(look.VisibilityMode.NEVER)
     panel.legend(_legend()).tooltip(common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI))
@@ -76,9 +84,10 @@ def lines(
         panel.min(minimum)
     if maximum is not None:
         panel.max(maximum)
-    for pattern, color in (("/(^| )adapter(-| |$)/", ADAPTER_COLOR), ("/(^| )artifact(-| |$)/", ARTIFACT_COLOR)):
+    for pattern, color in _COLORS.items():
         panel.override_by_regexp(pattern, [_shades(color)])
-    return panel
+    dashed = model.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 6]})
+    return panel.override_by_regexp("/^p9/", [dashed])
 
 
 def number(
@@ -92,8 +101,11 @@ def number(
     decimals: int | None = None,
     steps: Sequence[tuple[float | None, str]] = ((None, IDLE),),
 ) -> stat.Panel:
-    """The last value, large. `name`: the series' name is what is shown, and the value only colours it."""
-    panel = _asked(_said(stat.Panel(), title, description, unit, runbooks), queries).span(width).height(4)
+    """The value now, large. `name`: the series' name is what is shown, and the value only colours it.
+
+    Of a range there would be every series that it has seen: all that ever served, each reason that Ready ever had.
+    """
+    panel = _asked(_said(stat.Panel(), title, description, unit, runbooks), queries, instant=True).span(width).height(4)
     panel.text_mode(look.BigValueTextMode.NAME if name else look.BigValueTextMode.AUTO)
     panel.color_mode(look.BigValueColorMode.VALUE).graph_mode(look.BigValueGraphMode.NONE)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).thresholds(thresholds(steps))
@@ -114,6 +126,7 @@ def bars(
     """The last values side by side."""
     panel = _asked(_said(bargauge.Panel(), title, description, unit, runbooks), queries, instant=True).span(width)
     panel.orientation(look.VizOrientation.HORIZONTAL).display_mode(look.BarGaugeDisplayMode.BASIC).min(0)
+    panel.name_placement(look.BarGaugeNamePlacement.TOP)  # at the left a fifth of the width is all they get
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).thresholds(thresholds(steps))
     if maximum is not None:
         panel.max(maximum)

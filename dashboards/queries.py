@@ -1,8 +1,8 @@
 """Pieces of PromQL that several panels share. Must not know what a panel looks like.
 
-Metrics of the controller carry the release in `namespace` and `name`, those of the engine plugin in `namespace` (of the
-target) and `release`. Two replicas of the controller may both be scraped, so what is by release is aggregated before it
-is joined.
+Metrics of the controller carry the release in `namespace` and `name`, those of the engine plugin in `release`, which is
+namespace/name. Two replicas of the controller may both be scraped, so what is by release is aggregated before it is
+joined.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 RATE = "$__rate_interval"
 RELEASE = 'namespace="$namespace", name="$release"'  # in metrics of the controller
-TRAFFIC = 'namespace="$namespace", release="$release"'  # in metrics of the engine plugin
+TRAFFIC = 'namespace="$namespace", release="$namespace/$release"'  # in metrics of the engine plugin
 BACKEND = "backend, version"
-CONTROLLER = 'namespace="$namespace", job=~"$job"'
+CONTROLLER = 'namespace="$namespace", job="$job"'
 # What vLLM serves the release: its base's pods and its merged ones. Multiply by it; its value is 1.
 SERVERS = (
     "on (namespace, pod) group_left () (0 * max by (namespace, pod) ("

@@ -45,18 +45,20 @@ _HOLDING = f"max by (namespace, pod) (adapterrelease_adapter_loaded{{{RELEASE}}}
 _MERGED = 'backend=~"artifact-.+"'
 # price of an hour / tokens of an hour in millions
 _COST_ARTIFACT = (
-    f"$price * $gpus * count by ({{by}}) (adapterrelease_requests_in_flight{{{TRAFFIC}, {_MERGED}}})"
-    f" / (0.0036 * {rate('adapterrelease_generation_tokens_total', '{by}', _MERGED)} > 0)"
+    f"$price * $gpus * count by (backend) (adapterrelease_requests_in_flight{{{TRAFFIC}, {_MERGED}}})"
+    f" / (0.0036 * {rate('adapterrelease_generation_tokens_total', 'backend', _MERGED)} > 0)"
 )
 _COST_ADAPTER = (
     f"$price * $gpus * count({_HOLDING}) / (0.0036 * sum("
     f'rate(vllm:generation_tokens_total{{namespace="$namespace"}}[{RATE}]) * on (namespace, pod) group_left () '
     f"({_HOLDING})) > 0)"
 )
-
-
-def _cost_artifact(by: str) -> str:
-    return _COST_ARTIFACT.replace("{by}", by)
+# Of what serves: one of the two.
+_COST_NOW = (
+    f'sum(label_replace({_COST_ARTIFACT}, "artifact", "$1", "backend", "artifact-(.+)")'
+    f" and on (artifact) {_SERVES}{{{RELEASE}}})"
+    f' or {_COST_ADAPTER} and on () max({_SERVES}{{{RELEASE}, backend="Adapter"}})'
+)
 
 
 def board() -> Board:
@@ -113,9 +115,9 @@ def _now(made: Board) -> None:
         ),
         number(
             "A million tokens cost",
-            "Price per GPU hour, by GPUs, over the tokens that they generate now. It falls with the load.",
+            "Of what serves: price per GPU hour, by GPUs, over the tokens that they generate. It falls with the load.",
             "none",
-            Query(f"{_cost_artifact('release')} or {_COST_ADAPTER}", "cost"),
+            Query(_COST_NOW, "cost"),
             decimals=2,
         ),
         number(
@@ -143,7 +145,7 @@ def _traffic(made: Board) -> None:
         lines(
             "Generated tokens",
             "Tokens a second of finished requests, by backend.",
-            "tps",
+            "suffix: tok/s",
             Query(rate("adapterrelease_generation_tokens_total"), NAME),
         ),
         lines(
@@ -169,7 +171,7 @@ def _traffic(made: Board) -> None:
             "Price per GPU hour, by GPUs and pods, over the tokens that these pods generate. Pods of the base are "
             "shared by all that they serve, and so is their cost.",
             "none",
-            Query(_cost_artifact("backend"), "{{backend}}"),
+            Query(_COST_ARTIFACT, "{{backend}}"),
             Query(_COST_ADAPTER, "adapter (pods of the base)"),
         ),
         lines(
@@ -256,7 +258,7 @@ def _way(made: Board) -> None:
         ),
         rows(
             "Adapter by pod",
-            "Whether each pod of the base holds the adapter, while it should.",
+            "Whether each ready pod of the base holds the adapter, while it should.",
             {1: ("loaded", GOOD), 0: ("not loaded", WARN)},
             Query(of_release("adapterrelease_adapter_loaded", "pod"), "{{pod}}"),
             width=THIRD,
@@ -294,10 +296,10 @@ def _servers(made: Board) -> None:
         ),
         lines(
             "Requests in vLLM",
-            "Running in a batch, and waiting for one, by pod.",
+            "Running in a batch, by pod, and waiting for one, on all of them.",
             "short",
-            Query(f"sum by (pod) (vllm:num_requests_running{of_namespace} * {SERVERS})", "running {{pod}}"),
-            Query(f"sum by (pod) (vllm:num_requests_waiting{of_namespace} * {SERVERS})", "waiting {{pod}}"),
+            Query(f"sum by (pod) (vllm:num_requests_running{of_namespace} * {SERVERS})", "{{pod}}"),
+            Query(f"sum(vllm:num_requests_waiting{of_namespace} * {SERVERS})", "waiting"),
             width=THIRD,
         ),
         lines(

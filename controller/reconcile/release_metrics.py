@@ -109,7 +109,8 @@ SWITCHES = Family(
 )
 LOADED = Family(
     "adapterrelease_adapter_loaded",
-    "1 for each pod of the base that holds the adapter and may get its requests, 0 for one that should and does not",
+    "1 for each ready pod of the base that holds the adapter and may get its requests, 0 for one that should and does "
+    "not",
     (*_RELEASE, "pod"),
 )
 SYNCED = Family(

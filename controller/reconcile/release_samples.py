@@ -13,7 +13,7 @@ from controller.domain.snapshot import JobKind, JobState, Snapshot, StageFacts, 
 from controller.reconcile import release_metrics as metrics
 from controller.reconcile.release_metrics import Family, Sample
 
-_LOADED, _NOT_WANTED = "Loaded", "Unloaded"
+_LOADED, _NOT_WANTED, _NOT_READY = "Loaded", "Unloaded", "NotReady"
 
 
 def release_samples(seen: Snapshot, status: AdapterReleaseStatus, waits: Collection[str]) -> list[Sample]:
@@ -106,8 +106,8 @@ def _if_number(family: Family, labels: tuple[str, ...], text: str) -> Iterator[S
 
 
 def _pods(key: tuple[str, str], seen: Snapshot, status: AdapterReleaseStatus) -> Iterator[Sample]:
-    """Only pods that are there, and only while the adapter is wanted on them."""
+    """Only pods that are there and ready (a large model starts for long), and only while the adapter is wanted."""
     there = {p.name for p in seen.base_pods}
     for pod in status.adapter.pods if status.adapter is not None else ():
-        if pod.name in there and pod.state != _NOT_WANTED:
+        if pod.name in there and pod.state not in (_NOT_WANTED, _NOT_READY):
             yield metrics.LOADED, (*key, pod.name), 1 if pod.state == _LOADED else 0

@@ -147,7 +147,7 @@ def test_a_server_that_restarts_without_the_controller_never_answers_404(single:
 def test_a_base_without_the_plugin_is_updated_and_says_what_that_costs(cluster: Cluster) -> None:
     for document in yaml.safe_load_all((SANDBOX / "manifests" / "base.yaml").read_text()):
         if document["kind"] == "Deployment":
-            cluster.apply(_without_plugin(document))
+            cluster.apply(without_plugin(document))
     release = Release(cluster, "plain-bot")
     try:
         cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{PLAIN}", "--timeout=300s")
@@ -165,7 +165,7 @@ def test_a_base_without_the_plugin_is_updated_and_says_what_that_costs(cluster: 
         cluster.client.delete(DEPLOYMENTS.path(NAMESPACE, PLAIN))
 
 
-def _without_plugin(deployment: Json) -> Json:
+def without_plugin(deployment: Json) -> Json:
     labels = {"app.kubernetes.io/name": PLAIN}
     deployment["metadata"] |= {"name": PLAIN, "labels": labels}
     spec = deployment["spec"]

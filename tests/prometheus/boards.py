@@ -17,7 +17,7 @@ VALUES = {
     "release": "support-bot",
     "price": "2.50",
     "gpus": "1",
-    "job": ".+",
+    "job": "adapter-release-controller",
     "runbooks": "docs/runbooks",
     "__rate_interval": "2m",
     "__range": "2h",

@@ -48,10 +48,11 @@ _DONE = f'adapterrelease_build_stage_done{{{_BOT}, stage="merge"}}'
 _BYTES = f'adapterrelease_build_stage_bytes{{{_BOT}, stage="merge"}}'
 _WAITS = f'adapterrelease_waiting_for_people{{{_BOT}, what="%s"}}'
 _LOADED = f'adapterrelease_adapter_loaded{{{_BOT}, pod="tiny-0"}}'
-_COUNT = 'adapterrelease_request_duration_seconds_count{namespace="llm", pod="%s", release="bot", backend="%s"}'
+_INFO = f'adapterrelease_info{{{_BOT}, base="tiny", stage="Stable", model="bot"}}'
+_COUNT = 'adapterrelease_request_duration_seconds_count{namespace="llm", pod="%s", release="llm/bot", backend="%s"}'
 _SERVES = f'adapterrelease_serving_info{{{_BOT}, backend="Artifact", version="v1", artifact="aabbccddeeff"}}'
 _REQUESTS = (
-    'adapterrelease_requests_total{namespace="llm", pod="p", release="bot", version="v1", backend="b", code="%s"}'
+    'adapterrelease_requests_total{namespace="llm", pod="p", release="llm/bot", version="v1", backend="b", code="%s"}'
 )
 _BUILDING = {_STEP % "Building": "1x120"}
 _APPROVAL = {_STEP % "Shifting": "1x120", _STARTED % "Shifting": "0x120", _DEADLINE: "6000x120"}
@@ -111,7 +112,18 @@ RELEASES = (
         "ValidationFailed",
         "llm/bot: the artifact was not proven good (ValidationFailed)",
         _condition("Validated", "Unknown", "Validating"),
-        _condition("Validated", "False", "NothingToCompareWith"),
+        {  # the other alert says it
+            **_condition("Validated", "False", "NothingToCompareWith"),
+            **_condition("ArtifactBuilt", "False", "NothingToCompareWith"),
+        },
+    ),
+    _of_condition(  # of an artifact that was built before
+        "AdapterReleaseValidationFailed",
+        "2m",
+        "Validated",
+        "False",
+        "NothingToCompareWith",
+        "llm/bot: the artifact was not proven good (NothingToCompareWith)",
     ),
     Case(
         "AdapterReleaseRolledBack",
@@ -140,6 +152,14 @@ RELEASES = (
         "llm/bot: no pod of what serves is ready",
         (_condition("Ready", "False", "Pending"), _condition("Ready", "False", "NoReadyBackend", "1 stale")),
     ),
+    Case(  # somebody has deleted the base
+        "AdapterReleaseNotServing",
+        "3m",
+        {**_condition("Ready", "False", "BaseNotFound"), **_condition("Degraded", "True", "NoReadyBackend")},
+        BOT,
+        "llm/bot: no pod of what serves is ready",
+        ({**_condition("Ready", "False", "BaseNotFound"), **_condition("Degraded", "False", "AsExpected")},),
+    ),
     _of_condition(
         "AdapterReleaseBlocked",
         "12m",
@@ -148,14 +168,26 @@ RELEASES = (
         "LoraNotEnabled",
         "llm/bot: cannot go on (LoraNotEnabled)",
         _condition("Ready", "False", "Pending"),
-        _condition("Ready", "False", "ValidationFailed"),
+        _condition("Ready", "False", "RolledBack"),
+        {
+            **_condition("Ready", "False", "ValidationFailed"),
+            **_condition("Validated", "False", "ValidationFailed"),
+        },
         _condition("Ready", "False", "LoraNotEnabled", "1x5 stale"),
+    ),
+    _of_condition(
+        "AdapterReleaseBlocked",
+        "12m",
+        "Ready",
+        "False",
+        "NoReadyBasePod",
+        "llm/bot: cannot go on (NoReadyBasePod)",
     ),
     Case(
         "AdapterReleaseServingErrors",
         "30m",
         {_REQUESTS % "200": "0+90x60", _REQUESTS % "500": "0+10x60"},
-        {"namespace": "llm", "release": "bot", "backend": "b"},
+        {"namespace": "llm", "release": "llm/bot", "backend": "b"},
         "llm/bot: 10% of the answers of b are 5xx",
         (
             {_REQUESTS % "200": "0+98x60", _REQUESTS % "500": "0+2x60"},
@@ -166,19 +198,24 @@ RELEASES = (
     Case(
         "AdapterReleaseCandidateIdle",
         "2h",
-        {_COUNT % ("m", "artifact-aabbccddeeff"): "7x200", _COUNT % ("b", "adapter-1"): "0+9x200"},
-        {"namespace": "llm", "release": "bot", "backend": "artifact-aabbccddeeff"},
+        {
+            _INFO: "1x100 stale 1x100",  # a scrape was lost
+            _COUNT % ("m", "artifact-aabbccddeeff"): "7x200",
+            _COUNT % ("b", "adapter-1"): "0+9x200",
+        },
+        {"namespace": "llm", "release": "llm/bot", "backend": "artifact-aabbccddeeff"},
         "llm/bot: the pods of artifact-aabbccddeeff have had no request for an hour",
         (
-            {_COUNT % ("m", "artifact-aabbccddeeff"): "7x200", _SERVES: "1x200"},  # it serves, and nobody asks
-            {_COUNT % ("m", "artifact-aabbccddeeff"): "0+1x200"},
-            {_COUNT % ("b", "adapter-1"): "7x200"},
+            {_INFO: "1x200", _COUNT % ("m", "artifact-aabbccddeeff"): "7x200", _SERVES: "1x200"},  # nobody asks
+            {_COUNT % ("m", "artifact-aabbccddeeff"): "7x200"},  # nobody says what serves: no controller works
+            {_INFO: "1x200", _COUNT % ("m", "artifact-aabbccddeeff"): "0+1x200"},
+            {_INFO: "1x200", _COUNT % ("b", "adapter-1"): "7x200"},
         ),
     ),
     Case(
         "AdapterReleaseWaitingForPeople",
         "5h",
-        {_WAITS % "Approval": "1x400"},
+        {_WAITS % "Approval": "1x150 stale 1x250"},  # another replica leads from then on
         {**BOT, "what": "Approval"},
         "llm/bot: has waited for people for 4 hours (Approval)",
         ({_WAITS % "Approval": "1x200 stale"}, {_STEP % "Shifting": "1x400"}),
@@ -193,15 +230,17 @@ BASES = (
         "llm/bot: pod tiny-0 does not hold the adapter",
         ({_LOADED: "1x60"}, {_LOADED: "0x5 1x60"}, {_LOADED: "0x5 stale"}),
     ),
-    _of_condition(
+    Case(
         "AdapterReleaseUpdatesNotGapFree",
         "62m",
-        "GapFree",
-        "False",
-        "NoEnginePlugin",
+        _condition("GapFree", "False", "NoEnginePlugin", "1x30 stale 1x100"),  # a scrape was lost
+        {**BOT, "reason": "NoEnginePlugin"},
         "llm/bot: an update of the adapter may lose requests (NoEnginePlugin)",
-        _condition("GapFree", "Unknown", "EnginePluginNotAsked"),
-        _condition("GapFree", "True", "EnginePlugin"),
+        (
+            _condition("GapFree", "Unknown", "EnginePluginNotAsked"),
+            _condition("GapFree", "True", "EnginePlugin"),
+            _condition("GapFree", "False", "NoEnginePlugin", "1x40 stale"),
+        ),
     ),
     Case(
         "AdapterReleaseStoreNearlyFull",
@@ -230,7 +269,7 @@ BASES = (
         "12m",
         {
             f'adapterrelease_artifact_size_bytes{{{_BOT}, artifact="aabbccddeeff"}}': f"{6 * GIB}x60",
-            f'adapterrelease_info{{{_BOT}, base="tiny", stage="Stable", model="bot"}}': "1x60",
+            _INFO: "1x60",
             _BASE_INFO: "1x60",
             f"kubelet_volume_stats_available_bytes{{{_CLAIM}}}": f"{5 * GIB}x60",
         },
@@ -239,7 +278,7 @@ BASES = (
         (
             {
                 f'adapterrelease_artifact_size_bytes{{{_BOT}, artifact="aabbccddeeff"}}': f"{6 * GIB}x60",
-                f'adapterrelease_info{{{_BOT}, base="tiny", stage="Stable", model="bot"}}': "1x60",
+                _INFO: "1x60",
                 _BASE_INFO: "1x60",
                 f"kubelet_volume_stats_available_bytes{{{_CLAIM}}}": f"{7 * GIB}x60",
             },
@@ -265,6 +304,8 @@ BASES = (
 _LEADS = "leader_election_master_status{%s}"
 _LONGEST = f'workqueue_longest_running_processor_seconds{{{_CONTROLLER}, name="%s"}}'
 _ERRORS = f'controller_runtime_reconcile_errors_total{{{_CONTROLLER}, controller="adapterrelease"}}'
+_SYNCED = f"adapterrelease_last_successful_sync_timestamp_seconds{{{_BOT}}}"
+_REFLECTOR = f'reflector_errors_total{{{_CONTROLLER}, name="adapterreleases", reason="%s"}}'
 _CALLS = f'rest_client_requests_total{{{_CONTROLLER}, method="GET", host="h", code="%s"}}'
 CONTROLLERS = (
     Case(
@@ -297,10 +338,18 @@ CONTROLLERS = (
     Case(
         "AdapterReleaseNotSyncing",
         "20m",
-        {f"adapterrelease_last_successful_sync_timestamp_seconds{{{_BOT}}}": "0x60"},
+        {_INFO: "1x60", _SYNCED: "0x60"},
         BOT,
-        "llm/bot: not looked at successfully for 20m 0s",
-        ({f"adapterrelease_last_successful_sync_timestamp_seconds{{{_BOT}}}": "0+60x60"},),
+        "llm/bot: no look at it has succeeded for more than 5 minutes",
+        ({_INFO: "1x60", _SYNCED: "0+60x60"},),
+    ),
+    Case(  # each look at it has failed since this replica leads
+        "AdapterReleaseNotSyncing",
+        "7m",
+        {_INFO: "1x60"},
+        BOT,
+        "llm/bot: no look at it has succeeded for more than 5 minutes",
+        ({_INFO: "1x60", _SYNCED: "_x4 0+60x60"},),
     ),
     Case(
         "AdapterReleaseControllerStuck",
@@ -319,12 +368,40 @@ CONTROLLERS = (
         ({_ERRORS: "0x20 9x60"}, {_ERRORS: "3x60"}),
     ),
     Case(
+        "AdapterReleaseInformersFailing",
+        "40m",
+        {**_QUEUES, _REFLECTOR % "NotFound": "0+1x60"},
+        {**CONTROLLER, "name": "adapterreleases"},
+        "the adapter release controller cannot list or watch adapterreleases",
+        (
+            {**_QUEUES, _REFLECTOR % "Expired": "0x15 1x10 2x10 3x30"},  # as in any cluster
+            {**_QUEUES, _REFLECTOR % "ConnectionLost": "0x20 9x60"},  # the API server was away
+            {_REFLECTOR % "NotFound": "0+1x60"},  # not ours
+        ),
+    ),
+    Case(
         "AdapterReleaseUnauthorized",
-        "30m",
+        "32m",
         {**_QUEUES, _CALLS % "401": "0+5x60"},
-        {**CONTROLLER, "code": "401"},
-        "the API server answers the adapter release controller with 401",
-        ({**_QUEUES, _CALLS % "409": "0+5x60"}, {_CALLS % "401": "0+5x60"}, {**_QUEUES, _CALLS % "401": "5x60"}),
+        CONTROLLER,
+        "the API server does not know the adapter release controller (401)",
+        (
+            {**_QUEUES, _CALLS % "403": "0+5x60"},
+            {_CALLS % "401": "0+5x60"},
+            {**_QUEUES, _CALLS % "401": "0x20 5 9 12x60"},  # for a moment
+        ),
+    ),
+    Case(
+        "AdapterReleaseForbidden",
+        "32m",
+        {**_QUEUES, _CALLS % "403": "0+5x60"},
+        {**CONTROLLER, "method": "GET"},
+        "the API server forbids the adapter release controller a GET (403)",
+        (
+            {**_QUEUES, _CALLS % "409": "0+5x60"},
+            {_CALLS % "403": "0+5x60"},
+            {**_QUEUES, _CALLS % "403": "0x20 5 9 12x60"},
+        ),
     ),
 )
 CASES = (*RELEASES, *BASES, *CONTROLLERS)

@@ -16,16 +16,26 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from controller.engine.plugin.measured import Labels, Measured
+from controller.reconcile.objects.engine import backend_label
 from controller.runtime.metrics import REGISTRY
+from controller.runtime.resources import Key
 
 EVERY = 30  # seconds between two scrapes
 LASTS = 2 * 3600
 STABLE, STARTS, VALIDATES, SWITCHES, OBSERVES, PROMOTED, FAILS, BACK = 1200, 2100, 2400, 2880, 2910, 3510, 5400, 5460
-ADAPTER: Labels = ("support-bot", "v1", "adapter-0a1b2c3d4e5f")
-ARTIFACT: Labels = ("support-bot", "v1", "artifact-99aabbccddee")
-INVOICE: Labels = ("invoice-bot", "v3", "adapter-111122223333")
-INVOICE_ARTIFACT: Labels = ("invoice-bot", "v3", "artifact-444455556666")
-SUMMARY: Labels = ("summary-bot", "v2", "adapter-777788889999")
+
+
+def _declared(release: Key, version: str, kind: str, digest: str) -> Labels:
+    """As the controller tells the engine plugin."""
+    return str(release), version, backend_label(kind, f"sha256:{digest}")
+
+
+SUPPORT, INVOICES, SUMMARIES = Key("llm", "support-bot"), Key("llm", "invoice-bot"), Key("shop", "summary-bot")
+ADAPTER = _declared(SUPPORT, "v1", "adapter", "0a1b2c3d4e5f6789")
+ARTIFACT = _declared(SUPPORT, "v1", "artifact", "99aabbccddee0011")
+INVOICE = _declared(INVOICES, "v3", "adapter", "1111222233334444")
+INVOICE_ARTIFACT = _declared(INVOICES, "v3", "artifact", "4444555566667777")
+SUMMARY = _declared(SUMMARIES, "v2", "adapter", "7777888899990000")
 _STEPS = (
     *((0, "Idle"), (STABLE, "Building"), (STARTS, "Starting"), (VALIDATES, "Validating"), (SWITCHES, "Switching")),
     *((OBSERVES, "Observing"), (PROMOTED, "Idle"), (FAILS, "RollingBack"), (BACK, "Idle")),

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from controller.api.status import Step
+from controller.reconcile.board import step_durations
 from tests.prometheus.life import (
     ARTIFACT,
     BACK,
@@ -55,16 +57,20 @@ BEGAN = 1_790_000_000 - 1_790_000_000 % 7200  # one block
 
 def lived_through(promtool: Path, directory: Path, began: int) -> Path:
     """A directory with blocks of Prometheus's data."""
-    write(directory / "life.txt", began)
+    return blocks_of(_scrapes(), promtool, directory, began)
+
+
+def blocks_of(scrapes: Iterable[tuple[int, Sample]], promtool: Path, directory: Path, began: int) -> Path:
+    """Samples with the seconds since `began`, which is Unix time."""
+    _write(directory / "life.txt", scrapes, began)
     make = [promtool, "tsdb", "create-blocks-from", "openmetrics", directory / "life.txt", directory / "blocks"]
     subprocess.run(make, check=True, capture_output=True)
     return directory / "blocks"
 
 
-def write(path: Path, began: int) -> None:
-    """`began`: Unix time of the life's beginning. Times within the life count from there."""
+def _write(path: Path, scrapes: Iterable[tuple[int, Sample]], began: int) -> None:
     by_series: dict[str, list[str]] = defaultdict(list)
-    for at, sample in _scrapes():
+    for at, sample in scrapes:
         labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
         by_series[f"{sample.name}{{{labels}}}"].append(f"{sample.value:.10g} {began + at}")
     with path.open("w") as file:
@@ -157,16 +163,19 @@ def _of_bot(now: int) -> Iterator[Sample]:
         yield from _artifact(BOT, ARTIFACT[2][9:], speedup=1.82 if now >= SWITCHES else None)
     for to, cause, at in (("Artifact", "Promoted", OBSERVES), ("Adapter", "ChecksFailed", BACK)):
         yield Sample("adapterrelease_switches_total", {**BOT, "to": to, "cause": cause}, int(now >= at))
-    ended = [("Building", STARTS, 900.0), ("Validating", SWITCHES, 480.0), ("Observing", PROMOTED, 600.0)]
-    for name, at, seconds in ended:
+    yield from _durations(now)
+
+
+def _durations(now: int) -> Iterator[Sample]:
+    """A series for each step from the beginning on, as the board has them."""
+    made = step_durations()
+    for step in set(Step) - {Step.IDLE}:
+        made.labels(str(step))
+    ended = [(Step.BUILDING, STARTS, 900.0), (Step.VALIDATING, SWITCHES, 480.0), (Step.OBSERVING, PROMOTED, 600.0)]
+    for step, at, seconds in ended:
         if now >= at:
-            for bound in (1, 10, 60, 600, 3600, 14400):
-                yield Sample(
-                    "adapterrelease_step_duration_seconds_bucket",
-                    {"step": name, "le": str(bound)},
-                    int(seconds <= bound),
-                )
-            yield Sample("adapterrelease_step_duration_seconds_bucket", {"step": name, "le": "+Inf"}, 1)
+            made.labels(str(step)).observe(seconds)
+    yield from (Sample(s.name, dict(s.labels), s.value) for family in made.collect() for s in family.samples)
 
 
 def _of_the_others(now: int) -> Iterator[Sample]:

@@ -68,17 +68,16 @@ class Prometheus:
         result: list[Json] = self._asked("query", {"query": query, **({} if at is None else {"time": at})})["result"]
         return result
 
+    def until(self, query: str, seconds: float) -> list[Json]:
+        """What there is as soon as there is something; nothing if there is not within so many seconds."""
+        deadline, pause = time.monotonic() + seconds, threading.Event()
+        while not (found := self.instant(query)) and time.monotonic() < deadline:
+            pause.wait(0.5)
+        return found
+
     def tree(self, query: str) -> Json:
         """The query as Prometheus has parsed it."""
         return self._asked("parse_query", {"query": query})
-
-    def alerts(self) -> list[Json]:
-        found: list[Json] = self._asked("alerts", {})["alerts"]
-        return found
-
-    def targets(self) -> list[Json]:
-        found: list[Json] = self._asked("targets", {})["activeTargets"]
-        return found
 
     def _asked(self, what: str, parameters: dict[str, Any]) -> Any:
         answer = self._http.get(f"/api/v1/{what}", params=parameters)

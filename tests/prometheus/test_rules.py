@@ -12,8 +12,9 @@ import yaml
 from controller.api.reasons import Reason
 from controller.api.status import ConditionType, Step
 from tests.docs.pages import anchors
+from tests.e2e.watched_life import CAUSES
 from tests.prometheus.cases import CASES, Case
-from tests.prometheus.rules import DIRECTORY, FILES, ROOT, rules
+from tests.prometheus.rules import DIRECTORY, FILES, HURRY, ROOT, hurried, rules
 from tests.prometheus.unit import document
 
 ALERTS = {rule["alert"]: rule for rule in rules("alerts.yaml")}
@@ -58,6 +59,23 @@ def test_every_runbook_is_of_an_alert_that_there_is() -> None:
 def test_the_list_of_runbooks_has_them_all() -> None:
     listed = re.findall(r"^\| \[(\w+)\]\(\1\.md\) \| (\w+) \|", (ROOT / "docs/runbooks/README.md").read_text(), re.M)
     assert listed == [(name, rule["labels"]["severity"]) for name, rule in ALERTS.items()]
+
+
+def test_the_list_says_of_each_by_which_real_cause_it_is_tested_or_why_by_none() -> None:
+    rows = re.findall(r"^\| (AdapterRelease\w+) \| (.+) \|$", (ROOT / "docs/runbooks/README.md").read_text(), re.M)
+    assert {alert: cause for alert, cause in rows if alert in CAUSES} == CAUSES
+    assert sorted(alert for alert, _ in rows) == sorted(ALERTS)
+    assert f"divided by {HURRY};" in (ROOT / "docs/runbooks/README.md").read_text()
+
+
+def test_a_hurried_alert_is_the_same_but_for_its_for_and_a_label() -> None:
+    for rule in (rule for group in hurried() for rule in group["rules"]):
+        real = ALERTS[rule["alert"]]
+        assert rule["labels"] == real["labels"] | {"hurried": "yes"}
+        assert {**rule, "for": "", "labels": {}} == {**real, "for": "", "labels": {}}
+    found = {rule["alert"]: rule.get("for") for group in hurried() for rule in group["rules"]}
+    assert found["AdapterReleaseWaitingForPeople"] == "30000ms" and found["AdapterReleaseImportFailed"] == "125ms"
+    assert found["AdapterReleaseRolledBack"] is None
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -34,7 +34,7 @@ export interface Given {
 const registry = new FieldConfigOptionsRegistry(() =>
   ['unit', 'decimals', 'min', 'max', 'color', 'mappings', 'noValue', 'displayName', 'thresholds']
     .map((path) => ({ path, isCustom: false }))
-    .concat([{ path: 'cellOptions', isCustom: true }])
+    .concat(['cellOptions', 'lineStyle'].map((path) => ({ path, isCustom: true })))
     .map(({ path, isCustom }) => ({
       id: isCustom ? `custom.${path}` : path,
       path,

@@ -32,13 +32,23 @@ interface Mark {
 }
 
 export function marksOf(given: Given): Mark[] {
-  return given.marks.flatMap(({ mark, series }) =>
-    series.map((one) => ({
-      at: one.values![0][0] * 1000,
-      text: String(mark.titleFormat).replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name) => one.metric[name] ?? ''),
-      color: theme.visualization.getColorByName(mark.iconColor),
-    }))
-  );
+  return given.marks
+    .flatMap(({ mark, series }) =>
+      series.flatMap((one) =>
+        beginnings(one.values!, given.step).map((at) => ({
+          at,
+          text: String(mark.titleFormat).replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name) => one.metric[name] ?? ''),
+          color: theme.visualization.getColorByName(mark.iconColor),
+        }))
+      )
+    )
+    .sort((one, other) => one.at - other.at);
+}
+
+// Of each run of values without a gap.
+function beginnings(values: Array<[number, string]>, step: number): number[] {
+  const times = values.map(([at]) => at * 1000);
+  return times.filter((at, i) => i === 0 || at - times[i - 1] > 1.5 * step);
 }
 
 function drawMarks(config: UPlotConfigBuilder, marks: Mark[]) {
@@ -100,18 +110,18 @@ function displays({ panel, frames }: Props): FieldDisplay[] {
 
 function Numbers(props: Props) {
   const { panel, width, height } = props;
-  const values = displays(props);
+  const named = panel.options.textMode === 'name' && props.frames.length;
+  const values = displays(props).map((value) => {
+    const { text, title } = value.display;
+    return { ...value, display: { ...value.display, text: named ? title ?? '' : text, suffix: named ? '' : value.display.suffix, title: undefined } };
+  });
   return (
     <VizRepeater
       getValues={() => values}
       getAlignmentFactors={getDisplayValueAlignmentFactors as any}
       renderValue={({ value, width, height, alignmentFactors }: any) => (
         <BigValue
-          value={
-            panel.options.textMode === 'name' && props.frames.length
-              ? { ...value.display, text: value.display.title, title: undefined }
-              : { ...value.display, title: undefined }
-          }
+          value={value.display}
           width={width}
           height={height}
           theme={theme}
@@ -147,6 +157,7 @@ function Bars(props: Props) {
           theme={theme}
           orientation={orientation}
           displayMode={panel.options.displayMode}
+          namePlacement={panel.options.namePlacement}
           itemSpacing={8}
           alignmentFactors={alignmentFactors}
           showUnfilled
@@ -160,7 +171,7 @@ function Bars(props: Props) {
       orientation={VizOrientation.Horizontal}
       itemSpacing={8}
       minVizHeight={16}
-      maxVizHeight={48}
+      maxVizHeight={72}
     />
   );
 }
