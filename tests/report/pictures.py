@@ -1,4 +1,7 @@
-"""Pictures of a report, for the docs: `python -m tests.report.pictures report.html DIRECTORY`."""
+"""Pictures of a report, for the docs: `python -m tests.report.pictures report.html DIRECTORY`.
+
+A report with everything in it: `python -m tests.report.example report.html`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 
 from tests.report.browser import Tab, browser
 
-PICTURES = {"report.png": (1080, "light"), "report-dark.png": (1080, "dark"), "report-phone.png": (360, "light")}
+PICTURES = {"report-light.png": (1080, "light"), "report-dark.png": (1080, "dark"), "report-phone.png": (360, "light")}
 
 
 def main(page: Path, directory: Path) -> None:
