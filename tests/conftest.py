@@ -19,8 +19,20 @@ KUBE_UP = CHECKOUT / "sandbox" / "node" / "kube-up.sh"
 _UP, _FAILED = "the API server is up", "the API server is not up"
 
 
+# Tests that have the machine to themselves: each takes most of it, and some measure.
+_ALONE = ("apiserver", "browser", "e2e", "helm", "ml", "prometheus")
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test does not pay for the cluster's start, or for a build: these take minutes, and may queue."""
+    """With `--dist loadgroup` they come when all others have been given out, in their order, in one process.
+
+    The first test does not pay for the cluster's start, or for a build: these take minutes, and may queue.
+    """
+    for item in items:
+        if any(item.get_closest_marker(name) for name in _ALONE):
+            item.add_marker(pytest.mark.xdist_group("alone"))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is not None)
     for item in items:
         slow_to_make = item.get_closest_marker("apiserver") or item.get_closest_marker("prometheus")
         if slow_to_make and not item.get_closest_marker("timeout"):
