@@ -15,7 +15,6 @@ from controller.report.confidence import Interval, paired_difference, share
 from controller.report.facts import Suite
 from controller.report.scores import scored, worst
 
-
 paired = cache(paired_difference)
 
 

@@ -89,10 +89,10 @@ def test_a_value_that_was_hidden_is_struck_out_anywhere() -> None:
     assert line("a correct-horse b")["msg"] == "a [redacted] b"
 
 
-def test_of_two_hidden_values_that_begin_alike_nothing_is_left() -> None:
+def test_of_hidden_values_that_begin_alike_nothing_is_left() -> None:
     """The shorter one first would leave the longer one's end."""
-    for secret in ("battery", "battery-staple", "battery-sta"):
-        logs.hide(secret)
+    for length in range(5, 15):
+        logs.hide("battery-staple"[:length])
     assert line("a battery-staple b")["msg"] == "a [redacted] b"
 
 
