@@ -36,9 +36,9 @@ down: ## stop the sandbox cluster and leave nothing behind
 demo: $(if $(CONTEXT),setup,sandbox) ## play the life of a release; CONTEXT=name: on a cluster of yours
 	@$(PYTHON) -m sandbox.demo $(if $(CONTEXT),--context $(CONTEXT))
 
-test: sandbox ## all tests, end to end included, but those of test-tools: the fast ones on two processors first
+test: sandbox ## all tests, end to end included, but those of test-tools
 	@sandbox/host-packages.sh chromium:chromium /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m "not helm and not prometheus"
+	@$(PYTHON) -m pytest -m "not helm and not prometheus"
 
 test-tools: sandbox ## the tests that need Helm or Prometheus, both built from Go modules
 	@$(PYTHON) -m pytest -m "helm or prometheus"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import subprocess
 import tempfile
 from collections.abc import Container, Iterable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,41 +19,8 @@ KUBE_UP = CHECKOUT / "sandbox" / "node" / "kube-up.sh"
 _UP, _FAILED = "the API server is up", "the API server is not up"
 
 
-# Tests that have the machine to themselves: each takes most of it, and some measure.
-_ALONE = ("apiserver", "browser", "e2e", "helm", "ml", "prometheus")
-
-
-_MARKED = re.compile(rf"pytest\.mark\.({'|'.join(_ALONE)})\b")
-
-
-@cache
-def _is_alone(file: str) -> bool:
-    return _MARKED.search((CHECKOUT / file).read_text()) is not None
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """`--dist loadgroup`: files with such tests are one group, so one process runs them, in their order.
-
-    Not by xdist's own marks of groups: its version 3.8 does not see them with pytest 9.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Alone(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return "alone" if _is_alone(nodeid.split("::")[0]) else nodeid
-
-    return Alone(config, log) if config.getoption("dist") == "loadgroup" else None
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What has the machine to itself comes last.
-
-    The first test does not pay for the cluster's start, or for a build: these take minutes, and may queue.
-    """
-    lost = [i.nodeid for i in items if any(map(i.get_closest_marker, _ALONE)) and not _is_alone(_file(i))]
-    if lost:
-        raise pytest.UsageError(f"their own files do not say that they need the machine alone: {lost}")
-    items.sort(key=lambda item: _is_alone(_file(item)))
+    """The first test does not pay for the cluster's start, or for a build: these take minutes, and may queue."""
     for item in items:
         slow_to_make = item.get_closest_marker("apiserver") or item.get_closest_marker("prometheus")
         if slow_to_make and not item.get_closest_marker("timeout"):
@@ -101,10 +65,6 @@ def apiserver() -> Iterator[Path]:
         yield run / "kubeconfig"
     finally:
         keeper.communicate(timeout=90)
-
-
-def _file(item: pytest.Item) -> str:
-    return item.nodeid.split("::")[0]
 
 
 def _until(lines: Iterable[str], last: Container[str]) -> Iterator[str]:
