@@ -37,11 +37,11 @@ demo: $(if $(CONTEXT),setup,sandbox) ## play the life of a release; CONTEXT=name
 	@$(PYTHON) -m sandbox.demo $(if $(CONTEXT),--context $(CONTEXT))
 
 test: sandbox ## all tests, end to end included, but those of test-tools
-	@$(PYTHON) -m pytest -m "not helm and not prometheus and not browser"
-
-test-tools: sandbox ## the tests that need Helm, Prometheus (both built from Go modules) or Chromium
 	@sandbox/host-packages.sh chromium:chromium /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
-	@$(PYTHON) -m pytest -m "helm or prometheus or browser"
+	@$(PYTHON) -m pytest -m "not helm and not prometheus"
+
+test-tools: sandbox ## the tests that need Helm or Prometheus, both built from Go modules
+	@$(PYTHON) -m pytest -m "helm or prometheus"
 
 test-unit: setup ## the fast tests, which need nothing but .venv
 	@$(PYTHON) -m pytest -q -n 4 -m "not e2e and not apiserver and not prometheus and not ml and not helm and not browser"

@@ -12,11 +12,11 @@ import yaml
 from pydantic import ValidationError
 
 from controller.api.v1alpha1 import AdapterRelease
-from controller.cli.scores import for_domain
 from controller.domain.checks import judge, judge_alone
 from controller.errors import PermanentError
 from controller.job.provenance import parse_artifact
 from controller.job.reasons import Reason
+from controller.reconcile.measured import measured
 from controller.report.documents import Documents, evaluation_of
 from controller.report.facts import Report, Verdict
 
@@ -29,10 +29,9 @@ def judged_by(path: Path, report: Report, documents: Documents, evaluation: str 
         lacks = "it was not measured" if said is None else f"{path.name} has no spec.validation"
         return replace(report, verdict=Verdict(why=f"There is nothing to judge by: {lacks}."))
     quantized = parse_artifact(documents.artifact).inputs.get("quantization") is not None
-    measured = for_domain(said)
     alone = all(s.reference is None for s in said.suites)
-    validation = release.spec.validation
-    judgement = judge_alone(validation, measured) if alone else judge(validation, quantized, measured)
+    validation, found = release.spec.validation, measured(said)
+    judgement = judge_alone(validation, found) if alone else judge(validation, quantized, found)
     by = f"the tolerances in {path.name}, as the controller would"
     return replace(report, verdict=Verdict(str(judgement.verdict), judgement.message, by))
 

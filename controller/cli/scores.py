@@ -12,13 +12,12 @@ from decimal import Decimal
 
 from controller.api.types import FRACTION_PATTERN
 from controller.api.v1alpha1 import Source, Suite, Validation
-from controller.domain import snapshot
 from controller.domain.checks import Judgement, judge, judge_alone
 from controller.errors import PermanentError
-from controller.job.evaluation import Evaluation
 from controller.job.reasons import Reason
 from controller.job.scores import shown_share
 from controller.job.summary import EvaluateResult, Throughput
+from controller.reconcile.measured import measured
 
 
 def limits(suites: Sequence[str], max_score_drop: str, min_score: str | None) -> Validation:
@@ -37,33 +36,8 @@ def _is_share(text: str) -> bool:
 
 def verdict(validation: Validation, result: EvaluateResult, *, alone: bool) -> Judgement:
     """The verdict that the controller would give; `alone`: of a candidate that was compared with nothing."""
-    measured = for_domain(result)
-    return judge_alone(validation, measured) if alone else judge(validation, True, measured)
-
-
-def for_domain(result: EvaluateResult | Evaluation) -> snapshot.EvaluateResult:
-    """Of what an evaluation has just measured, or of what its statement has kept."""
-    timed = result.benchmark
-    reference = timed.reference if timed else None
-    return snapshot.EvaluateResult(
-        suites=tuple(
-            snapshot.SuiteResult(
-                name=s.name,
-                samples=s.samples,
-                adapter=s.reference,
-                artifact=s.candidate,
-                agreement=s.agreement,
-                errors=s.errors,
-            )
-            for s in result.suites
-        ),
-        speedup=timed.speedup if timed else None,
-        adapter_tokens_per_second=reference.output_tokens_per_second if reference else None,
-        artifact_tokens_per_second=timed.candidate.output_tokens_per_second if timed else None,
-        adapter_latency_seconds=reference.mean_latency_seconds if reference else None,
-        artifact_latency_seconds=timed.candidate.mean_latency_seconds if timed else None,
-        benchmark_errors=sum(t.errors for t in (reference, timed.candidate) if t) if timed else 0,
-    )
+    found = measured(result)
+    return judge_alone(validation, found) if alone else judge(validation, True, found)
 
 
 def report(result: EvaluateResult, judgement: Judgement, as_json: bool) -> str:

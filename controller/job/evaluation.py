@@ -34,23 +34,26 @@ class Change(StrEnum):
     REWORDED = "Reworded"  # both are right, in other words
 
 
+Whole = Annotated[int, Field(ge=0, le=2**53)]  # somebody else wrote it: beyond that nothing can be computed of it
+
+
 class Outcomes(Part):
     """Of one suite: how often both, one or none of the two was right; `reworded` of those where both were."""
 
-    both_right: int = Field(ge=0)
-    only_reference: int = Field(ge=0)
-    only_candidate: int = Field(ge=0)
-    both_wrong: int = Field(ge=0)
-    reworded: int = Field(0, ge=0)
+    both_right: Whole
+    only_reference: Whole
+    only_candidate: Whole
+    both_wrong: Whole
+    reworded: Whole = 0
 
 
 class Turn(Part):
     """What one endpoint did in one round of the benchmark."""
 
     seconds: Finite
-    requests: int
-    output_tokens: int
-    errors: int
+    requests: Whole
+    output_tokens: Whole
+    errors: Whole
 
 
 class Round(Part):
@@ -77,7 +80,7 @@ class Text(Part):
     """Words, and how many characters of them were left out at the end."""
 
     text: str
-    left_out: int = 0
+    left_out: Whole = 0
 
 
 class Message(Text):
@@ -87,7 +90,7 @@ class Message(Text):
 class Said(Text):
     """An answer; `error` where there is none."""
 
-    tokens: int = 0
+    tokens: Whole = 0
     error: str = ""
 
 
@@ -95,7 +98,7 @@ class ChangedExample(Part):
     """One line of the file of examples. `number` is that of the example in its suite, from 1."""
 
     suite: str
-    number: int
+    number: Whole
     change: Change
     messages: tuple[Message, ...]
     expected: Text
@@ -108,7 +111,7 @@ class Count(Part):
 
     suite: str
     change: Change
-    count: int
+    count: Whole
 
 
 class ExamplesHeader(Part):
@@ -125,11 +128,11 @@ class SuiteScore(Part):
     """A suite as the statement has it. Statements of earlier versions have no outcomes."""
 
     name: str
-    samples: int = Field(ge=0)
+    samples: Whole
     reference: Share | None = None
     candidate: Share
     agreement: Share | None = None
-    errors: int = 0
+    errors: Whole = 0
     scorer: str = ""
     max_tokens: int | None = None
     data_digest: str = ""
@@ -141,14 +144,14 @@ class Speed(Part):
     output_tokens_per_second: Finite
     mean_latency_seconds: Finite
     p95_latency_seconds: Finite
-    errors: int = 0
+    errors: Whole = 0
 
 
 class Timed(Part):
     """The benchmark as the statement has it. Statements of earlier versions have no curves."""
 
-    concurrency: int = 0
-    requests: int = 0
+    concurrency: Whole = 0
+    requests: Whole = 0
     reference: Speed | None = None
     candidate: Speed
     speedup: Finite | None = None

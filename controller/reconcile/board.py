@@ -57,7 +57,7 @@ class Board(Collector):
     # -- written by who reconciles
     def looked(self, seen: Snapshot, status: AdapterReleaseStatus, waits: Collection[str]) -> None:
         """This is how the release stands; `status` is stored."""
-        meta, now = seen.release.metadata, self._clock()
+        meta = seen.release.metadata
         base = Key(meta.namespace, seen.release.spec.base_ref.name)
         samples, of_base = release_samples(seen, status, waits), base_samples(seen)
         with self._lock:
@@ -66,7 +66,11 @@ class Board(Collector):
             if not self._entries:
                 self._begin()
             entry = self._entries.setdefault(Key(meta.namespace, meta.name), _Entry(base))
+            moved = entry.base != base
             entry.base, entry.samples, self._bases[base] = base, samples, of_base
+            if moved:
+                self._forget_bases()
+            now = self._clock()  # after every scrape that has shown a sum, or a counter would go back
             if entry.waits_since is not None:
                 entry.waited += now - entry.waits_since
             entry.waits_since = now if waits else None
@@ -94,8 +98,7 @@ class Board(Collector):
         """There is no such release any more: its series vanish."""
         with self._lock:
             self._entries.pop(key, None)
-            used = {entry.base for entry in self._entries.values()}
-            self._bases = {base: samples for base, samples in self._bases.items() if base in used}
+            self._forget_bases()
 
     def close(self) -> None:
         """This process does not lead any more: nothing is shown from now on, whatever still runs."""
@@ -120,6 +123,11 @@ class Board(Collector):
         for step in Step:
             if step is not Step.IDLE:
                 self._durations.labels(str(step))
+
+    def _forget_bases(self) -> None:
+        """Those of no release; a release is made anew with another base without ever being seen gone."""
+        used = {entry.base for entry in self._entries.values()}
+        self._bases = {base: samples for base, samples in self._bases.items() if base in used}
 
     def _samples(self) -> list[Sample]:
         with self._lock:

@@ -15,6 +15,7 @@ import httpx
 from controller.domain import snapshot as domain
 from controller.domain.snapshot import JobFacts, JobKind, JobState, Problem, StageFacts
 from controller.job import summary as outcome
+from controller.reconcile.measured import measured
 from controller.reconcile.objects.jobs import PROGRESS_PORT
 from controller.reconcile.objects.metadata import INPUTS_ANNOTATION, JOB_KIND_LABEL, MADE_OF_ANNOTATION
 from controller.reconcile.objects.pod_template import JOB_CONTAINER
@@ -157,7 +158,7 @@ def _stage(answer: Any) -> StageFacts | None:
 
 
 def _number(value: Any) -> float:
-    return value if isinstance(value, int | float) and math.isfinite(value) and value >= 0 else 0.0
+    return value if isinstance(value, int | float) and 0 <= value < 2**63 else 0.0
 
 
 def _left(seconds: Any) -> str:
@@ -217,26 +218,7 @@ def _result(
             provenance=_provenance(result.provenance),
             seconds=result.seconds,
         )
-    return _evaluation(result)
-
-
-def _evaluation(result: outcome.EvaluateResult) -> domain.EvaluateResult:
-    suites = tuple(
-        domain.SuiteResult(s.name, s.samples, s.reference, s.candidate, s.agreement, s.errors) for s in result.suites
-    )
-    benchmark = result.benchmark
-    if benchmark is None:
-        return domain.EvaluateResult(suites)
-    adapter = benchmark.reference
-    return domain.EvaluateResult(
-        suites=suites,
-        speedup=benchmark.speedup,
-        adapter_tokens_per_second=adapter.output_tokens_per_second if adapter else None,
-        artifact_tokens_per_second=benchmark.candidate.output_tokens_per_second,
-        adapter_latency_seconds=adapter.mean_latency_seconds if adapter else None,
-        artifact_latency_seconds=benchmark.candidate.mean_latency_seconds,
-        benchmark_errors=(adapter.errors if adapter else 0) + benchmark.candidate.errors,
-    )
+    return measured(result)
 
 
 def _provenance(made: outcome.Provenance) -> dict[str, str]:

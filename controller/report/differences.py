@@ -5,13 +5,16 @@ Must not know which of them is better.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from enum import StrEnum
 
-_WORD = re.compile(r"\s+|[\w'’]+|[^\w\s]")
+import regex
+
+# Chinese and Japanese have no spaces: each sign is a word. Letters keep their marks, and emoji their parts.
+_SIGN = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
+_WORD = regex.compile(rf"\s+|{_SIGN}\p{{M}}*|(?:(?!{_SIGN})[\w'’\p{{M}}\u200c\u200d])+|\X")
 _MOST_WORDS = 3000  # of both together: the comparison is quadratic in the worst case
 
 
@@ -51,7 +54,7 @@ def _middle(a: list[str], b: list[str]) -> Iterator[Run]:
     if len(a) + len(b) > _MOST_WORDS:
         yield from (Run(Side.BEFORE, "".join(a)), Run(Side.AFTER, "".join(b)))
         return
-    for tag, a0, a1, b0, b1 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+    for tag, a0, a1, b0, b1 in SequenceMatcher(None, a, b).get_opcodes():
         if tag == "equal":
             yield Run(Side.BOTH, "".join(a[a0:a1]))
         else:

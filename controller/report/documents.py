@@ -7,7 +7,7 @@ is named. Must not know a cluster, nor how a report looks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from controller.job.attestation import parse_statement
@@ -17,6 +17,7 @@ from controller.report.facts import Earlier, Examples, Report, Side, Size, Sourc
 from controller.report.origin import number, provenance_of
 
 EVALUATE_AGAIN = "evaluate it again to have it (adapterrelease evaluate --artifact, or the retry annotation)"
+_LISTED = 20  # evaluations, or files that are none: a store keeps them for as long as the artifact
 NOT_JUDGED = Verdict(
     why="The store has scores and no verdict: that is given by the tolerances of a release. Name the release, or its "
     "file by -f, to have it here."
@@ -87,6 +88,8 @@ def _evaluations(documents: Documents) -> tuple[list[_Found], list[str]]:
             found.append(_Found(name, content, statement.predicate))
         else:
             unread.append(f"What {name} says: it is about another artifact.json, one that was here before.")
+    if len(unread) > _LISTED:
+        unread[_LISTED:] = [f"What {len(unread) - _LISTED} more files beside the artifact say: they are none of its."]
     return sorted(found, key=lambda f: (f.said.finished_on, f.name), reverse=True), unread
 
 
@@ -99,7 +102,7 @@ def _chosen(found: Iterable[_Found], inputs: str | None) -> _Found | None:
     return chosen
 
 
-def _measured(report: Report, chosen: _Found, others: Iterable[_Found], documents: Documents) -> Report:
+def _measured(report: Report, chosen: _Found, others: Sequence[_Found], documents: Documents) -> Report:
     said = chosen.said
     examples, source, problem = _examples(said, documents)
     validation = [Stage("Validation", name, took) for name, took in (said.seconds or {}).items() if took >= 0]
@@ -112,9 +115,9 @@ def _measured(report: Report, chosen: _Found, others: Iterable[_Found], document
         speed=_speed(said),
         stages=(*report.stages, *validation),
         examples=examples,
-        earlier=tuple(_earlier(f.said) for f in others),
+        earlier=tuple(_earlier(f.said) for f in others[:_LISTED]),
         sources=(*report.sources, Source(chosen.name, _sha256(chosen.content)), *source),
-        missing=(*_missing_of_evaluation(said), *problem, *report.missing),
+        missing=(*_missing_of_evaluation(said), *problem, *_not_listed(others), *report.missing),
     )
 
 
@@ -162,13 +165,19 @@ def _earlier(said: Evaluation) -> Earlier:
     return Earlier(said.finished_on, tuple(_suites(said)), said.benchmark.speedup if said.benchmark else None)
 
 
+def _not_listed(others: Sequence[_Found]) -> Iterable[str]:
+    if (left := len(others) - _LISTED) > 0:
+        yield f"The {left} oldest of the other evaluations: name one by --evaluation."
+
+
 def _sizes(made: ArtifactStatement) -> Iterable[Size]:
     told = made.measured.get("sizeBytes")
     told = told if isinstance(told, Mapping) else {}
     for key, label in (("adapters", "Adapter"), ("base", "Base")):
         if (value := number(told.get(key))) is not None:
             yield Size(label, int(value))
-    yield Size("Artifact", made.size_bytes)
+    if number(made.size_bytes) is not None:
+        yield Size("Artifact", made.size_bytes)
 
 
 def _build_stages(made: ArtifactStatement) -> Iterable[Stage]:

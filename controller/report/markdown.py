@@ -26,15 +26,26 @@ _REASONS = 20
 
 
 def markdown_of(report: Report) -> str:
-    """All of it; without examples where it would be too long for a comment."""
+    """All of it; without examples, and then without its end, where it would be too long for a comment."""
     text = _joined(_parts(report, with_examples=True))
-    if len(text) <= LONGEST:
-        return text
-    return _joined(_parts(report, with_examples=False))
+    if len(text) > LONGEST:
+        text = _joined(_parts(report, with_examples=False))
+    return text if len(text) <= LONGEST else _joined(_beginning(_parts(report, with_examples=False)))
 
 
 def _joined(parts: Iterable[str]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _beginning(parts: Iterable[str]) -> Iterator[str]:
+    """As many as there is room for."""
+    room = LONGEST - 100
+    for part in parts:
+        room -= len(part) + 2
+        if room < 0:
+            yield "The rest is too long for a comment: see the page."
+            return
+        yield part
 
 
 def _parts(report: Report, *, with_examples: bool) -> Iterator[str]:

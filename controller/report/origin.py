@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from controller.report.facts import Detail
 
 def number(value: object) -> float | None:
     """A count or a time; None for anything that is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
         return None
     return value
 
@@ -77,8 +76,9 @@ def _merged(made: ArtifactStatement) -> Iterator[Detail]:
 def _calibration(made: ArtifactStatement, spec: Mapping[str, Any]) -> Iterator[Detail]:
     if "calibrationDigest" not in spec:
         return
-    asked = made.predicate.build_definition.external_parameters.get("quantization")
-    source = asked.get("calibration", {}).get("source") if isinstance(asked, Mapping) else None
+    source: Any = made.predicate.build_definition.external_parameters
+    for name in ("quantization", "calibration", "source"):
+        source = source.get(name) if isinstance(source, Mapping) else None
     samples = f"{spec.get('samples')} samples of at most {spec.get('sequenceLength')} tokens"
     yield Detail("Calibrated with", f"{samples}, from {source}" if source else samples)
     yield Detail("Calibration digest", str(spec.get("calibrationDigest")), is_code=True)

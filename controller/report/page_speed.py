@@ -137,7 +137,7 @@ def _throughput(curves: Curves) -> Element | None:
         y=Axis(0, top, _BOTTOM, _TOP),
         x_name="round",
         y_name="output tokens a second",
-        x_ticks=tuple((n, str(n)) for n in range(1, most + 1)),
+        x_ticks=tuple((n, str(n)) for n in range(1, most + 1, -(-most // 10))),
         y_ticks=tuple((v, rate(v) if v else "0") for v in (0, top / 2, top)),
     )
     title = "Throughput of each round"

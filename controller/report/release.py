@@ -5,6 +5,7 @@ Must not know how the status is read, nor how a report looks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -106,9 +107,9 @@ def _provenance(artifact: ArtifactStatus) -> Iterator[Detail]:
 
 def _suites(artifact: ArtifactStatus) -> Iterator[Suite]:
     for score in artifact.scores:
-        of_artifact = _number(score.artifact)
+        of_artifact = _share(score.artifact)
         if of_artifact is not None:
-            yield Suite(score.name, score.samples, _number(score.adapter), of_artifact, _number(score.agreement))
+            yield Suite(score.name, score.samples, _share(score.adapter), of_artifact, _share(score.agreement))
 
 
 def _speed(artifact: ArtifactStatus) -> Speed | None:
@@ -130,8 +131,15 @@ def _sizes(release: AdapterRelease, artifact: ArtifactStatus) -> Iterator[Size]:
     yield Size("Artifact", artifact.size_bytes)
 
 
+def _share(text: str) -> float | None:
+    value = _number(text)
+    return value if value is not None and value <= 1 else None
+
+
 def _number(text: str) -> float | None:
+    """Empty where nothing was measured, and anything where somebody has edited the status."""
     try:
-        return float(text) if text else None
+        value = float(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) and value >= 0 else None

@@ -80,7 +80,7 @@ bdi{unicode-bidi:isolate}
 del{color:var(--removed);background:var(--removed-on);text-decoration:line-through}
 ins{color:var(--added);background:var(--added-on);text-decoration:underline}
 .hidden{color:var(--hidden);background:var(--hidden-on);border-radius:.1875rem;padding:0 .1875rem;
- font-size:.75em;white-space:nowrap}
+ font-size:.75em;overflow-wrap:anywhere}
 .origin{display:grid;grid-template-columns:fit-content(14rem) minmax(0,1fr);gap:.375rem 1.5rem;margin:0;
  font-size:.875rem}
 .origin dt{color:var(--muted);min-width:0;overflow-wrap:anywhere}

@@ -15,11 +15,12 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from controller.errors import ApiError, NotFound, TransientError
+from controller.errors import AlreadyExists, ApiError, NotFound, TransientError
 from controller.runtime import logs
 from controller.runtime.backoff import Backoff
 from controller.runtime.client import KubeClient
@@ -102,11 +103,13 @@ class EventRecorder:
     def event(self, obj: Object, kind: str, reason: str, message: str) -> None:
         """Record on `obj` (an object or a reference) an event of kind "Normal" or "Warning".
 
-        Returns at once. Dropped and counted when too many wait or after `stop`.
+        Returns at once. Dropped and counted when too many wait or after `stop`. What looks like a credential is
+        struck out: who may read Events may not always read Secrets.
         """
         if self._stopped.is_set():
             return self._drop("Stopped")
-        occurrence = _Occurrence(_reference(obj), kind, reason, message[:_MESSAGE_LIMIT], _timestamp(), logs.current())
+        said = logs.redact(message)[:_MESSAGE_LIMIT]
+        occurrence = _Occurrence(_reference(obj), kind, reason, said, _timestamp(), logs.current())
         try:
             self._pending.put_nowait(occurrence)
         except queue.Full:
@@ -138,9 +141,10 @@ class EventRecorder:
 
     def _send(self, occurrence: _Occurrence) -> None:
         backoff, series = self._backoff(), self._series.of(occurrence.group, occurrence.message)
+        name = _name(occurrence)  # the same at each try: an answer that was lost makes no second Event
         for left in reversed(range(_TRIES)):
             try:
-                self._write(occurrence, series)
+                self._write(occurrence, series, name)
                 EVENTS_SENT.labels(self._component).inc()
                 return
             except TransientError as error:
@@ -149,7 +153,7 @@ class EventRecorder:
                 retry_after = error.retry_after if isinstance(error, ApiError) else None
                 self._stopped.wait(max(backoff.next(), retry_after or 0.0))
 
-    def _write(self, occurrence: _Occurrence, series: Series) -> None:
+    def _write(self, occurrence: _Occurrence, series: Series, name: str) -> None:
         namespace, message = dict(occurrence.reference).get("namespace") or "default", series.message[:_MESSAGE_LIMIT]
         if series.name:
             try:
@@ -159,18 +163,16 @@ class EventRecorder:
                 return
             except NotFound:  # events live for an hour
                 series.name = ""
-        event = self._event(occurrence, namespace, message)
-        self._client.create(EVENTS.path(namespace), event)
-        series.name, series.count = event["metadata"]["name"], 1
+        with suppress(AlreadyExists):
+            self._client.create(EVENTS.path(namespace), self._event(occurrence, namespace, name, message))
+        series.name, series.count = name, 1
 
-    def _event(self, occurrence: _Occurrence, namespace: str, message: str) -> dict[str, Any]:
-        reference = dict(occurrence.reference)
-        name = f"{reference['name'][:200]}.{uuid.uuid4().hex[:16]}"
+    def _event(self, occurrence: _Occurrence, namespace: str, name: str, message: str) -> dict[str, Any]:
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
             "metadata": {"namespace": namespace, "name": name},
-            "involvedObject": reference,
+            "involvedObject": dict(occurrence.reference),
             "type": occurrence.kind,
             "reason": occurrence.reason,
             "message": message,
@@ -208,6 +210,10 @@ def _reference(obj: Object) -> tuple[tuple[str, str], ...]:
         "uid": source.get("uid"),
     }
     return tuple((name, value) for name, value in fields.items() if value)
+
+
+def _name(occurrence: _Occurrence) -> str:
+    return f"{dict(occurrence.reference)['name'][:200].rstrip('.-')}.{uuid.uuid4().hex[:16]}"
 
 
 def _timestamp() -> str:

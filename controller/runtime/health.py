@@ -61,14 +61,23 @@ class HealthServer:
     def _answer(self, target: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
         url = urlsplit(target)
         if url.path == "/metrics":
-            encode, content_type = choose_encoder(accept)
-            return HTTPStatus.OK, content_type, encode(self._registry)
+            return self._metrics(accept)
         group, _, name = url.path.strip("/").partition("/")
         checks = self._checks.get(group)
         if checks is None or (name and name not in checks):
             return HTTPStatus.NOT_FOUND, _TEXT, b"not found; there are /healthz, /readyz and /metrics\n"
         verbose = "verbose" in parse_qs(url.query, keep_blank_values=True)
         return _report(group, {name: checks[name]} if name else dict(checks), verbose)
+
+    def _metrics(self, accept: str) -> tuple[HTTPStatus, str, bytes]:
+        """A collector that raises is a fault of ours that Prometheus and the log have to tell."""
+        try:
+            encode, content_type = choose_encoder(accept)
+            return HTTPStatus.OK, content_type, encode(self._registry)
+        except Exception as error:
+            log.exception("the metrics cannot be shown")
+            said = f"the metrics cannot be shown: {type(error).__name__}; see the controller's log\n"
+            return HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, said.encode()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         answer = self._answer

@@ -1,43 +1,45 @@
 """Logs as one JSON object a line on stderr, with the controller, key and id of the reconciliation.
 
 Secrets never get out: what looks like a credential is struck out of every line, and so is every value
-that `hide` was told. Knows nothing of what is logged.
+that `hide` was told. What others wrote (vLLM, jobs, names of files) cannot end a line nor steer a terminal.
+Knows nothing of what is logged.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from threading import Lock
+from types import TracebackType
 from typing import Any, ParamSpec, TextIO, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _scope: ContextVar[dict[str, str] | None] = ContextVar("log_scope", default=None)
-_hidden: frozenset[str] = frozenset()  # replaced, never changed: other threads go through it
-_hiding = Lock()
+_hidden: tuple[str, ...] = ()  # the longest first; replaced, never changed: other threads go through it
+_hiding = threading.Lock()
 
 _STRUCK = "[redacted]"
+# A name of which a long text has many begins only where a word begins: else matching takes the square of its length.
+_NAMED = r"""(?ix)
+    (?<![\w-])
+    ((?:[\w-]*(?:token|passw(?:or)?d|passphrase|secret|(?:api|access|private)[_-]?key|signature|credential)|sig)
+     \\?["']?\s*[=:]\s*)"""
 _PATTERNS = (
+    (re.compile(r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"), _STRUCK),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {_STRUCK}"),
-    (re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"), _STRUCK),
-    (
-        re.compile(
-            r"""(?ix)
-            ((?:[\w-]*(?:token|passw(?:or)?d|secret|api[_-]?key|access[_-]?key|signature|credential)|sig)
-             \\?["']?\s*[=:]\s*\\?["']?)
-            [^\s"'&,;\\}]{4,}"""
-        ),
-        rf"\1{_STRUCK}",
-    ),
-    (re.compile(r"\bhf_[A-Za-z0-9]{8,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), _STRUCK),
+    (re.compile(r"(?<=://)[^/\s@]+(?=@)"), _STRUCK),
+    (re.compile(_NAMED + r"""(\\?["'])(?:(?!\2).){4,}\2"""), rf"\1\2{_STRUCK}\2"),
+    (re.compile(_NAMED + r"""(\\?["']?)[^\s"'&,;\\}]{4,}"""), rf"\1\2{_STRUCK}"),
+    (re.compile(r"\b(?:hf_|gh[oprsu]_|github_pat_|glpat-)\w{8,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), _STRUCK),
 )
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -76,7 +78,7 @@ def hide(secret: str) -> None:
     global _hidden
     if len(secret) >= 4:  # a shorter one would strike out half the log
         with _hiding:
-            _hidden |= {secret}
+            _hidden = tuple(sorted({*_hidden, secret}, key=len, reverse=True))
 
 
 def redact(text: str) -> str:
@@ -102,7 +104,7 @@ class JsonFormatter(logging.Formatter):
         line |= {name: _plain(value) for name, value in {**(_scope.get() or {}), **extra}.items()}
         if record.exc_info:
             line["error"] = redact(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False)
+        return _visible(json.dumps(line, ensure_ascii=False))
 
 
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
@@ -113,7 +115,25 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     logging.root.setLevel(level.upper())
     for noisy in ("urllib3", "httpx", "httpcore", "kubernetes"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    sys.excepthook = _ended
+    threading.excepthook = lambda told: _ended(told.exc_type, told.exc_value, told.exc_traceback)
+
+
+def _ended(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """What nobody caught is a line like all others, without credentials."""
+    if not issubclass(kind, SystemExit):
+        logging.getLogger(__name__).error("not caught", exc_info=(kind, error or kind(), trace))
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float) or value is None else redact(str(value))
+    """As JSON has it, which has no NaN and no infinity."""
+    if isinstance(value, bool | int) or value is None or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return redact(str(value))
+
+
+def _visible(text: str) -> str:
+    """The same JSON: what turns the direction of reading, steers a terminal or ends a line is written by its number."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -88,6 +88,15 @@ def test_bases_of_the_same_name_in_two_namespaces_are_two() -> None:
     assert {key[:2] for key in Shown(board).of("base_info")} == {("llm", "tiny-llama"), ("prod", "tiny-llama")}
 
 
+def test_a_release_that_was_made_anew_for_another_base_leaves_nothing_of_the_old_one() -> None:
+    """Nobody has seen it gone: keys come together in the queue."""
+    board = Board()
+    look(board, seen(), seen("other"), seen(base_name="big"))
+    assert {key[1] for key in Shown(board).of("base_info")} == {"tiny-llama", "big"}, "the other one has it still"
+    look(board, seen("other", base_name="big"))
+    assert {key[1] for key in Shown(board).of("base_info")} == {"big"}
+
+
 def test_a_base_that_was_deleted_is_not_shown_any_more() -> None:
     board = Board()
     look(board, seen())
@@ -162,6 +171,28 @@ def test_seconds_of_waiting_for_people_grow_while_it_waits_and_stay_when_it_does
     look(board, seen(), waits=["Decision"])
     clock.advance(1)
     assert waited() == 41
+
+
+def test_seconds_of_waiting_never_go_back_not_even_by_a_scrape_in_the_midst_of_a_look() -> None:
+    """A counter that goes back is taken for one that began at 0: its whole value would be counted again."""
+    clock = FakeClock()
+    board = Board(clock=clock)
+    shown: list[float] = []
+
+    class Scraped(list[str]):
+        """Nothing to wait for; while the look goes through it, time passes and Prometheus comes."""
+
+        def __iter__(self) -> Iterator[str]:
+            clock.advance(5)
+            shown.append(Shown(board).of("waited_for_people_seconds_total")[tuple(KEY)])
+            return super().__iter__()
+
+    look(board, seen(), waits=["Decision"])
+    clock.advance(30)
+    snapshot = seen()
+    board.looked(snapshot, snapshot.release.status, Scraped())
+    shown.append(Shown(board).of("waited_for_people_seconds_total")[tuple(KEY)])
+    assert shown == [35, 35]
 
 
 def test_a_sync_is_shown_with_its_time_and_a_failed_one_does_not_move_it() -> None:

@@ -238,12 +238,14 @@ def test_progress_is_asked_at_most_every_ten_seconds_and_kept_while_it_is_silent
     [
         ({"stage": "merge", "done": 2, "total": 5, "bytes": 2}, StageFacts("merge", 2, 5, 2)),
         ({"stage": "x" * 99, "done": "2", "total": None, "bytes": -1}, StageFacts("x" * 40, 0, 0, 0)),
+        ({"stage": "merge", "done": 10**400, "total": 1e400, "bytes": True}, StageFacts("merge", 0, 0, 1)),
         ({"stage": "", "done": 1}, None),
         ([], None),
     ],
 )
 def test_the_stage_of_a_running_job_is_what_it_said_last_in_numbers(answer: Any, stage: StageFacts | None) -> None:
-    with httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=answer))) as http:
+    text = json.dumps(answer)
+    with httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, text=text))) as http:
         progress = Progress(http, lambda: 0.0)
         assert progress.stage_of(job(), [pod(code=None)]) is None, "it was not asked yet"
         progress.of(job(), [pod(code=None)])

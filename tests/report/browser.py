@@ -170,10 +170,11 @@ class Tab:
     def dialogs(self) -> list[str]:
         return [e["message"] for e in self._browser.events("Page.javascriptDialogOpening")]
 
-    def picture(self, path: Path) -> None:
-        """All of the page, however long."""
+    def picture(self, path: Path, top: float = 0, bottom: float | None = None) -> None:
+        """All of the page, however long, or the part between two heights of it."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        height = (size["height"] if bottom is None else bottom) - top
+        clip = {"x": 0, "y": top, "width": size["width"], "height": height, "scale": 1}
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(shot["data"]))
 

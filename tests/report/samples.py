@@ -122,21 +122,30 @@ def answers(texts: Sequence[str | None]) -> list[Answer]:
     ]
 
 
+# Queues of a help desk: what people write to them, in short, and what it is about.
+TICKETS = (
+    ("billing", "my last invoice has two lines for the same order, and one of them is not mine", "a double charge"),
+    ("technical", "since the update the app logs me out whenever I open the camera", "a fault of the app"),
+    ("shipping", "my parcel was to arrive on Tuesday, and tracking has said Leipzig for six days", "a late parcel"),
+    ("returns", "the shoes are one size too small, so I would like to send them back", "shoes that go back"),
+)
+
+
 def support(n: int = 200, lost: Sequence[int] = (17, 58), gained: Sequence[int] = (91,), reworded: int = 9) -> Asked:
     """Tickets that are sorted into queues: the adapter is wrong in one of twenty."""
-    queues = ("billing", "technical", "shipping", "returns")
+    queues = [queue for queue, _, _ in TICKETS]
 
     def question(i: int) -> str:
-        return f"Ticket {4000 + i}: my last invoice has two lines for the same order, and one of them is not mine."
+        return f"Ticket {4000 + i}: {TICKETS[i % 4][1]}."
 
     def right(i: int) -> str:
-        return f"The ticket belongs to the queue {queues[i % 4]}, since it is about an order that was charged."
+        return f"The ticket belongs to the queue {queues[i % 4]}, since it is about {TICKETS[i % 4][2]}."
 
     def wrong(i: int) -> str:
-        return f"The ticket belongs to the queue {queues[(i + 1) % 4]}, since it is about an order that was lost."
+        return f"The ticket belongs to the queue {queues[(i + 1) % 4]}, since it is about {TICKETS[(i + 1) % 4][2]}."
 
     def in_other_words(i: int) -> str:
-        return f"This one goes to the queue {queues[i % 4]}: an order was charged."
+        return f"This one goes to the queue {queues[i % 4]}: it is about {TICKETS[i % 4][2]}."
 
     def adapter(i: int) -> str:
         return wrong(i) if i % 20 == 19 or i in gained else right(i)

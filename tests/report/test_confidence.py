@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,8 @@ from controller.job.evaluation import Outcomes
 from controller.report.confidence import Interval, paired_difference, share
 from controller.report.facts import Suite
 from controller.report.scores import scored, worst
+
+paired = cache(paired_difference)
 
 
 def at_least(right: int, samples: int, p: float) -> float:
@@ -54,7 +57,7 @@ def test_the_true_difference_is_in_the_interval_of_nearly_all_suites(samples: in
         for b in range(samples + 1 - g):
             chance = math.comb(samples, g) * math.comb(samples - g, b)
             chance *= gained**g * lost**b * (1 - gained - lost) ** (samples - g - b)
-            found = paired_difference(g, b, samples)
+            found = paired(g, b, samples)
             covered += chance * (found.low - 1e-9 <= gained - lost <= found.high + 1e-9)
     assert covered > 0.92
 

@@ -134,8 +134,43 @@ def test_a_file_that_is_no_evaluation_is_named_and_the_rest_is_reported(text: st
     assert report.suites and any(t.startswith("What other.json says: ") for t in report.missing)
 
 
+@pytest.mark.parametrize("asked", [[], "x", {"calibration": []}, {"calibration": {"source": [1]}}])
+def test_a_build_that_was_asked_for_nonsense_is_still_reported(asked: Any, sample: Sample) -> None:
+    path = sample.directory / provenance.DOCUMENT
+    said = json.loads(path.read_text())
+    said["predicate"]["buildDefinition"]["externalParameters"]["quantization"] = asked
+    path.write_text(json.dumps(said))
+    assert any(d.value.startswith("256 samples of at most") for d in reported(sample).provenance)
+
+
+def test_sizes_that_nothing_can_have_are_not_reported(sample: Sample) -> None:
+    path = sample.directory / provenance.DOCUMENT
+    said = json.loads(path.read_text())
+    said["subject"][0]["annotations"]["sizeBytes"] = 10**400
+    path.write_text(json.dumps(said))
+    assert [s.label for s in reported(sample).sizes] == ["Adapter", "Base"]
+
+
+def test_of_very_many_evaluations_the_last_are_listed_and_the_others_counted(sample: Sample) -> None:
+    for number in range(25):
+        sample.measured(
+            renamed(tone(), name=f"s{number}"),
+            inputs=f"{number:064x}",
+            ended=f"2026-11-25T09:{number:02d}:00Z",
+            with_benchmark=False,
+        )
+    for number in range(30):
+        (sample.beside / f"{number}.json").write_text("{")
+    report = reported(sample)
+    assert report.suites[0].name == "s24"
+    assert len(report.earlier) == 20 and any("The 4 oldest of the other" in text for text in report.missing)
+    assert len([text for text in report.missing if "is not valid JSON" in text]) == 20
+    assert any("What 10 more files beside" in text for text in report.missing)
+
+
 @pytest.mark.parametrize(
-    "change", [{"candidate": float("nan")}, {"candidate": "one"}, {"candidate": 1.5}, {"samples": -1}]
+    "change",
+    [{"candidate": float("nan")}, {"candidate": "one"}, {"candidate": 1.5}, {"samples": -1}, {"samples": 10**400}],
 )
 def test_scores_that_are_none_are_not_reported(change: dict[str, Any], sample: Sample) -> None:
     sample.measured(tone())

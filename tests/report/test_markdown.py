@@ -63,6 +63,14 @@ def test_examples_that_would_make_it_too_long_are_left_out_and_that_is_said(repo
     assert many and "too long for a comment" in markdown_of(replace(long, provenance=report.provenance * 150))
 
 
+def test_what_would_still_make_it_too_long_is_left_out_from_the_end_on(report: Report) -> None:
+    text = markdown_of(replace(report, provenance=report.provenance * 100, missing=("x" * 300,) * 400))
+    assert len(text) <= LONGEST
+    assert "### Scores" in text and "### Speed" in text and "\n- `xx" not in text
+    assert text.endswith("The rest is too long for a comment: see the page.\n")
+    assert [t.type for t in tokens(text)].count("table_open") == 3
+
+
 def test_it_says_what_the_page_says(report: Report) -> None:
     text = markdown_of(report)
     for wanted in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -59,9 +61,11 @@ def test_the_policy_allows_nothing_but_its_own_style(report: Report) -> None:
     page = page_of(report)
     metas = [dict(attributes) for tag, attributes in Reader(page).tags if tag == "meta"]
     assert [m["content"] for m in metas if m.get("http-equiv") == "Content-Security-Policy"] == [POLICY]
-    assert POLICY.startswith("default-src 'none';") and "script" not in POLICY
     sheet = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
     assert sheet is not None and not re.search(r"url\(|@import|@font-face|expression", sheet[1])
+    known = base64.b64encode(hashlib.sha256(sheet[1].encode()).digest()).decode()
+    allowed = f"default-src 'none'; style-src 'sha256-{known}'; base-uri 'none'; form-action 'none'"
+    assert allowed == POLICY
 
 
 def test_the_same_documents_make_the_same_bytes(report: Report, tmp_path: Path) -> None:
@@ -107,6 +111,23 @@ def test_words_that_differ_are_marked_in_both_answers(report: Report) -> None:
 def test_what_cannot_be_seen_gets_a_name(report: Report) -> None:
     page = page_of(replace(report, name="queue=\u202egnillib"))
     assert "\u202e" not in page and ">U+202E</span>gnillib" in page
+
+
+@pytest.mark.parametrize("text", ["\u200b" * 16_384, "\u200b\u200c" * 8_192, "\x00\x01" * 8_192], ids=range(3))
+def test_an_answer_of_what_cannot_be_seen_makes_no_page_that_no_browser_opens(text: str) -> None:
+    hostile = replace(everywhere("word"), examples=everywhere(text).examples)
+    assert len(page_of(hostile)) < 2 * len(page_of(everywhere("word")))
+
+
+def test_a_round_has_its_number_where_there_is_room(report: Report) -> None:
+    assert report.speed is not None and report.speed.curves is not None
+    rounds = report.speed.curves.rounds[:1] * 100
+    curves = report.speed.curves.model_copy(update={"rounds": rounds})
+    page = page_of(replace(report, speed=replace(report.speed, curves=curves)))
+    drawn = re.search(r"<svg [^>]*throughput-title.*?</svg>", page, re.DOTALL)
+    assert drawn is not None
+    numbers = [int(text) for text in re.findall(r'text-anchor="(?:middle|end)">(\d+)</text>', drawn[0])]
+    assert [n for n in numbers if n in range(1, 101)][-10:] == list(range(1, 101, 10))
 
 
 def test_each_picture_has_a_name_and_says_its_numbers(report: Report) -> None:

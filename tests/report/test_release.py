@@ -147,5 +147,23 @@ def test_an_artifact_without_a_live_adapter_is_compared_with_nothing() -> None:
     assert report.suites[0].adapter is None and report.speed is not None and report.speed.adapter is None
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e999", "much"])
+def test_numbers_that_somebody_wrote_into_the_status_are_not_believed(text: str) -> None:
+    scores = [{"name": "support", "samples": 200, "adapter": text, "artifact": "0.94", "agreement": text}]
+    fields = ("speedup", "adapterTokensPerSecond", "adapterLatencySeconds", "artifactLatencySeconds")
+    report = of_release(of({"scores": scores, **dict.fromkeys(fields, text)}))
+    assert report is not None and report.speed is not None
+    assert (report.suites[0].adapter, report.suites[0].agreement) == (None, None)
+    assert (report.speed.speedup, report.speed.adapter, report.speed.artifact.mean_seconds) == (None, None, None)
+    assert "94.0 %" in Reader(page_of(report)).text
+    none = of_release(of({"scores": [{"name": "s", "samples": 200, "artifact": text, "adapter": ""}]}))
+    assert none is not None and none.suites == ()
+
+
+def test_a_share_of_more_than_all_is_none() -> None:
+    report = of_release(of({"scores": [{"name": "s", "samples": 200, "artifact": "1.5", "adapter": "1"}]}))
+    assert report is not None and report.suites == ()
+
+
 def test_where_nothing_was_built_there_is_no_report() -> None:
     assert of_release(release("support-bot").build()) is None

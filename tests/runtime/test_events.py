@@ -17,6 +17,7 @@ from controller.runtime.metrics import REGISTRY
 from controller.runtime.resources import EVENTS
 from tests.fakes import faults
 from tests.fakes.apiserver import ApiServer
+from tests.fakes.connection import Connection
 from tests.runtime.waiting import PATIENCE, FakeClock
 
 RELEASE = {
@@ -178,6 +179,30 @@ def test_an_event_survives_a_short_outage(api: ApiServer, recorder: Recorders, f
     api.wait_for_requests(4, "POST")
     assert record.stop(PATIENCE)
     assert len(events(api)) == 1
+
+
+def carried_out_and_cut(connection: Connection) -> None:
+    """The answer is lost on the way."""
+    connection.api.answer(connection.request_read)
+    faults.cut(connection)
+
+
+def test_an_event_whose_answer_was_lost_is_not_written_twice(api: ApiServer, recorder: Recorders) -> None:
+    record = recorder()
+    api.inject(carried_out_and_cut, method="POST", times=1)
+    record.event(RELEASE, "Normal", "Loaded", "x")
+    record.event(RELEASE, "Normal", "Loaded", "x")
+    assert record.stop(PATIENCE)
+    assert [(event["message"], event["count"]) for event in events(api)] == [("x", 2)]
+    assert api.count("POST") == 2
+
+
+def test_an_event_says_no_secret(api: ApiServer, recorder: Recorders) -> None:
+    record = recorder()
+    record.event(RELEASE, "Warning", "DownloadFailed", "x" * 1000 + " https://me:s3cr3tvalue@host/x")
+    assert record.stop(PATIENCE)
+    (event,) = events(api)
+    assert "s3cr3t" not in event["message"] and event["message"].endswith("https://[redacted]@host")
 
 
 def test_an_event_that_cannot_be_written_is_given_up(

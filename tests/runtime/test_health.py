@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import httpx
 import pytest
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
 
 from controller.runtime.health import HealthServer
+from controller.runtime.metrics import registry_with
 
 
 @pytest.fixture
@@ -62,6 +65,25 @@ def test_metrics_are_prometheus_text(server: HealthServer) -> None:
     assert "# TYPE workqueue_depth gauge" in text
     assert "process_resident_memory_bytes" in text
     assert "_created" not in text
+
+
+class Broken(Collector):
+    def collect(self) -> Iterable[Metric]:
+        raise RuntimeError("token=abcdef123456")
+
+
+def test_metrics_that_cannot_be_made_are_an_error_that_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """No answer at all looks like a network that is down."""
+    server = HealthServer(0, "127.0.0.1", registry_with(Broken()))
+    server.start()
+    try:
+        status, text = get(server, "/metrics")
+    finally:
+        server.stop()
+    assert status == 500 and "RuntimeError" in text and "abcdef" not in text
+    assert [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "controller.runtime.health"] == [
+        ("ERROR", "the metrics cannot be shown")
+    ]
 
 
 def test_anything_else_is_not_found(server: HealthServer) -> None:
