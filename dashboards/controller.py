@@ -132,7 +132,7 @@ def _calls(made: Board) -> None:
             "Calls to the API server",
             "By method and status; <error> is no answer.",
             "reqps",
-            Query(_each("rest_client_requests_total", "method, code"), "{{method}} {{code}}"),
+            Query(f"{_each('rest_client_requests_total', 'method, code')} > 0", "{{method}} {{code}}"),
             width=THIRD,
             stacked=True,
             runbooks=["AdapterReleaseUnauthorized", "AdapterReleaseForbidden"],

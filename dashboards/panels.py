@@ -163,7 +163,8 @@ def listing(
 ) -> table.Panel:
     """Rows by labels. A query's own value is the column named by its legend, or hidden where that is empty.
 
-    `columns`: label or legend -> heading, in order; what is not named is left out. `colors`: heading -> text -> colour.
+    `columns`: label or legend -> heading, in order; what is not named is left out. `colors`: heading -> text -> colour;
+    other texts are orange.
     """
     panel = _said(table.Panel(), title, description, "none", runbooks).span(width)
     names = {}
@@ -192,8 +193,10 @@ def _colored(words: Mapping[str, str]) -> list[model.DynamicConfigValue]:
     results = {
         word: {"color": color, "index": index, "text": word} for index, (word, color) in enumerate(words.items())
     }
+    others = {"pattern": ".+", "result": {"color": WARN, "index": len(words)}}
+    mappings = [{"type": "value", "options": results}, {"type": "regex", "options": others}]
     return [
-        model.DynamicConfigValue(id_val="mappings", value=[{"type": "value", "options": results}]),
+        model.DynamicConfigValue(id_val="mappings", value=mappings),
         model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
     ]
 

@@ -61,7 +61,7 @@ def lived_through(promtool: Path, directory: Path, began: int) -> Path:
 
 
 def blocks_of(scrapes: Iterable[tuple[int, Sample]], promtool: Path, directory: Path, began: int) -> Path:
-    """Samples with the seconds since `began`, which is Unix time."""
+    """Samples with the seconds since `began`, which is Unix time; from there times that samples tell count, too."""
     _write(directory / "life.txt", scrapes, began)
     make = [promtool, "tsdb", "create-blocks-from", "openmetrics", directory / "life.txt", directory / "blocks"]
     subprocess.run(make, check=True, capture_output=True)
@@ -72,7 +72,8 @@ def _write(path: Path, scrapes: Iterable[tuple[int, Sample]], began: int) -> Non
     by_series: dict[str, list[str]] = defaultdict(list)
     for at, sample in scrapes:
         labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
-        by_series[f"{sample.name}{{{labels}}}"].append(f"{sample.value:.10g} {began + at}")
+        value = sample.value + began * sample.name.endswith("_timestamp_seconds")
+        by_series[f"{sample.name}{{{labels}}}"].append(f"{value:.12g} {began + at}")
     with path.open("w") as file:
         for series, points in sorted(by_series.items()):
             file.writelines(f"{series} {point}\n" for point in points)

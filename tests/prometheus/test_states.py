@@ -106,7 +106,7 @@ def _series(state: str) -> Iterator[Sample]:
     status = seen.release.status
     waits = waits_for_people(seen, status, now)
     for family, labels, value in [*release_samples(seen, status, waits), *base_samples(seen)]:
-        moved = value - now.timestamp() + BEGAN + _AT if family in _IN_TIME else value
+        moved = value - now.timestamp() + _AT if family in _IN_TIME else value
         yield Sample(family.name, dict(zip(family.labels, labels, strict=True)) | {"namespace": state}, moved)
 
 
@@ -116,7 +116,7 @@ def _scrapes() -> Iterator[tuple[int, Sample]]:
         one = {"namespace": state, "name": "support-bot"}
         for at in range(0, _AT + 1, _EVERY):
             yield from ((at, sample) for sample in found)
-            yield at, Sample(metrics.SYNCED.name, one, BEGAN + at)
+            yield at, Sample(metrics.SYNCED.name, one, at)
 
 
 @pytest.fixture(scope="module")

@@ -48,8 +48,13 @@ const registry = new FieldConfigOptionsRegistry(() =>
     }))
 );
 
+// One of them is there by two names, which the registry refuses.
+function byId(all: any[]): any[] {
+  return [...new Map(all.map((one) => [one.id, one])).values()];
+}
+
 standardTransformersRegistry.setInit(() =>
-  Object.values(standardTransformers).map((transformation: any) => ({
+  byId(Object.values(standardTransformers)).map((transformation: any) => ({
     id: transformation.id,
     name: transformation.name,
     transformation,

@@ -1,14 +1,16 @@
-// One panel, drawn by Grafana's components; state timelines by the rows below, since the library has none.
+// One panel, drawn by Grafana's components; tables and state timelines by the code below.
 import {
   DataFrame,
   dateTime,
   FieldDisplay,
+  formattedValueToString,
+  getFieldDisplayName,
   getFieldDisplayValues,
   getDisplayValueAlignmentFactors,
   TimeRange,
   VizOrientation,
 } from '@grafana/data';
-import { BarGauge, BigValue, Table, TimeSeries, UPlotConfigBuilder, VizRepeater } from '@grafana/ui';
+import { BarGauge, BigValue, TimeSeries, UPlotConfigBuilder, VizRepeater } from '@grafana/ui';
 import { Given, theme } from './frames';
 
 interface Props {
@@ -176,8 +178,38 @@ function Bars(props: Props) {
   );
 }
 
-function Listing({ frames, width, height }: Props) {
-  return frames.length ? <Table data={frames[0]} width={width} height={height} /> : <Nothing />;
+// The library's own table scrolls, and that part of it is not made for this bundle.
+function Listing({ frames: [frame], width }: Props) {
+  const cell = { padding: '6px 8px', textAlign: 'left' as const, borderBottom: `1px solid ${theme.colors.border.weak}` };
+  const numbers = Array.from({ length: frame.length }, (_, i) => i);
+  return (
+    <table style={{ width, fontSize: 14, borderCollapse: 'collapse' }}>
+      <thead>
+        <tr>
+          {frame.fields.map((field) => (
+            <th key={field.name} style={{ ...cell, color: theme.colors.primary.text }}>
+              {getFieldDisplayName(field, frame)}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>
+        {numbers.map((i) => (
+          <tr key={i}>
+            {frame.fields.map((field) => {
+              const shown = field.display!(field.values[i]);
+              const color = field.config.custom?.cellOptions?.type === 'color-text' ? shown.color : undefined;
+              return (
+                <td key={field.name} style={{ ...cell, color }}>
+                  {formattedValueToString(shown)}
+                </td>
+              );
+            })}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
 }
 
 function Nothing() {
