@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from controller.cli.layout import NARROWEST, Glyphs, glyphs_for
+from controller.cli.layout import NARROWEST, glyphs_for
 
 _WIDEST = 120
 
@@ -27,14 +27,11 @@ class Terminal:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, markup=False, emoji=False)
+        self.glyphs = glyphs_for(getattr(sys.stdout, "encoding", None))  # a moving picture puts another file there
 
     @property
     def width(self) -> int:
         return min(max(self._console.width, NARROWEST), _WIDEST)
-
-    @property
-    def glyphs(self) -> Glyphs:
-        return glyphs_for(getattr(sys.stdout, "encoding", None))
 
     def print(self, lines: Sequence[Text]) -> None:
         for line in lines:

@@ -45,6 +45,14 @@ def calls(line: str) -> Iterator[list[str]]:
             words.append(word)
 
 
+def behind_the_options(program: typer.core.TyperGroup, words: list[str]) -> list[str]:
+    """The command's name and what follows it: options of all commands may stand in front."""
+    known = {option: parameter for parameter in program.params for option in parameter.opts}
+    while words and words[0] in known:
+        words = words[1 if getattr(known[words[0]], "is_flag", False) else 2 :]
+    return words
+
+
 LINES = [(page, line) for page in PAGES for line in commands(page) if "adapterrelease " in line]
 CALLS = [(page, call) for page, line in LINES for call in calls(line)]
 
@@ -62,15 +70,17 @@ def test_there_are_calls() -> None:
 
 @pytest.mark.parametrize(("page", "call"), CALLS, ids=lambda x: place(x) if isinstance(x, Path) else " ".join(x))
 def test_a_call_is_parsed(program: typer.core.TyperGroup, page: Path, call: list[str]) -> None:
-    if call != ["--help"]:
-        with program.commands[call[0]].make_context(call[0], call[1:]):
+    name, *arguments = behind_the_options(program, call) or ["--help"]
+    if name != "--help":
+        with program.commands[name].make_context(name, arguments):
             pass
 
 
 @pytest.mark.parametrize("page", PAGES, ids=place)
 def test_commands_and_options_in_the_text_exist(program: typer.core.TyperGroup, page: Path) -> None:
     known = program.commands
-    for name, *arguments in (shlex.split(found) for found in _IN_TEXT.findall(prose(page))):
+    calls_in_text = (shlex.split(found) for found in _IN_TEXT.findall(prose(page)))
+    for name, *arguments in (behind_the_options(program, words) for words in calls_in_text):
         assert name in known
         options = {option for parameter in known[name].params for option in parameter.opts}
         assert {a.partition("=")[0] for a in arguments if re.match(r"--?[a-z]", a)} - options == set()

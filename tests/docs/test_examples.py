@@ -74,7 +74,8 @@ def test_make_targets_exist() -> None:
 
 
 def test_patches_are_json_and_name_fields_of_the_spec() -> None:
-    patches = [json.loads(p) for _, command in COMMANDS for p in re.findall(r"-p '([^']*)'", command)]
+    ours = [command for _, command in COMMANDS if " secret " not in command]
+    patches = [json.loads(p) for command in ours for p in re.findall(r"-p '([^']*)'", command)]
     assert patches
     for patch in patches:
         if isinstance(patch, dict):
