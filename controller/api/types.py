@@ -18,6 +18,7 @@ DURATION_PATTERN = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
 FRACTION_PATTERN = r"^[0-9]{1,6}(\.[0-9]{1,6})?$"
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _PART = re.compile(r"([0-9]+)([hms])")
 _UNIT = {"h": 3600, "m": 60, "s": 1}
 

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from controller.api.status import AdapterReleaseStatus
 from controller.api.types import (
+    DNS_SUBDOMAIN_PATTERN,
     LIST_MAP_BY_NAME,
     ApiModel,
     Digest,
@@ -106,7 +107,7 @@ _LASTS = rule(
 Share = Annotated[Fraction, Field(json_schema_extra=validated(_IS_SHARE))]
 Deadline = Annotated[Duration, Field(json_schema_extra=validated(_LASTS))]
 # Names of HTTPRoutes may have dots.
-RouteName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", min_length=1, max_length=253)]
+RouteName = Annotated[str, Field(pattern=DNS_SUBDOMAIN_PATTERN, min_length=1, max_length=253)]
 SourceUri = Annotated[
     str,
     Field(

@@ -78,7 +78,9 @@ class Cluster:
 
 def checked(name: str, what: str = "a release") -> str:
     """The API server would take a part of a path for something else."""
-    if re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", name) is None:
+    from controller.api.types import DNS_SUBDOMAIN_PATTERN
+
+    if re.fullmatch(DNS_SUBDOMAIN_PATTERN, name) is None:
         message = f"{name!r} is no name of {what}: it has small letters, digits and hyphens, and no kind in front"
         raise PermanentError(message, reason="InvalidArgument")
     return name

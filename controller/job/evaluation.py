@@ -18,7 +18,6 @@ from controller.job.strict_json import parse_object
 from controller.job.summary import Share
 
 PREDICATE_TYPE = "https://adapterrelease.dev/evaluation/v1alpha1"
-EXAMPLES_VERSION = "evaluation.adapterrelease.dev/v1alpha1"
 EXAMPLES_TYPE = "application/jsonl"
 EXAMPLES_SUFFIX = ".examples.jsonl"
 MAX_EXAMPLES_BYTES = 8 << 20

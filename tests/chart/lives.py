@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from controller.reconcile.act_engine import EngineObjects
 from controller.reconcile.objects.engine import Plugin
-from controller.reconcile.objects.httproute import HTTP_ROUTES
 from controller.runtime.events import EventRecorder
 from controller.runtime.resources import DEPLOYMENTS, EVENTS
 from tests.builders import release
@@ -17,10 +16,9 @@ from tests.fakes.apiserver import ApiServer
 from tests.fakes.connection import Request
 from tests.reconcile.cluster import KEY, NAMESPACE, cluster
 from tests.reconcile.deployments import deployment
-from tests.reconcile.test_canary_life import canary, until_weights
+from tests.reconcile.test_canary_life import until_validated, until_weights
 from tests.reconcile.test_capacity_life import Scaling, edit, kind, replicas, settled
-from tests.reconcile.test_httproute import backend, http_route, rule
-from tests.reconcile.test_life import build_summary, evaluate_summary, job_names, serve_adapter, until_job
+from tests.reconcile.test_life import job_names, serve_adapter, until_job
 from tests.reconcile.test_operator import apply, running, wait_for
 
 OLDER = Plugin({"__init__.py": "class Middleware: ...\n"}, "0" * 12)
@@ -52,13 +50,7 @@ def there_and_back() -> list[Request]:
 def by_an_http_route() -> list[Request]:
     """The first weight of a canary."""
     with cluster() as world:
-        world.add_base()
-        route = http_route(rule(backend("support-bot")))
-        world.api.create(HTTP_ROUTES.path(NAMESPACE), route | {"metadata": {"name": "bot", "namespace": NAMESPACE}})
-        world.apply(canary())
-        serve_adapter(world)
-        world.finish_job(until_job(world, "build"), build_summary())
-        world.finish_job(until_job(world, "validate"), evaluate_summary())
+        until_validated(world)
         until_weights(world, ("support-bot", 90), ("support-bot-preview", 10))
         return list(world.api.requests)
 

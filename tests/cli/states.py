@@ -14,8 +14,19 @@ from controller.api.reasons import Reason
 from controller.api.status import Step
 from controller.cli.standing import Health
 from controller.domain.snapshot import JobKind, JobState, Problem, hex_of
-from tests.builders import BUILD, VALIDATION, artifact
-from tests.domain.lives import M1, V1, V2, break_it, in_step, observing, promoted, rolling_back_to_nothing, serving_v1
+from tests.builders import BUILD, VALIDATION
+from tests.domain.lives import (
+    M1,
+    V1,
+    V2,
+    break_it,
+    in_step,
+    observing,
+    promoted,
+    revision_does_not_start,
+    rolling_back_to_nothing,
+    serving_v1,
+)
 from tests.domain.turns import settle, until
 from tests.domain.world import RIVAL, ROUTE, World
 
@@ -212,16 +223,6 @@ def _only_artifact_fails() -> World:
     return settle(world, 90)
 
 
-def _revision_does_not_start() -> World:
-    world = settle(promoted().set_version(2), 120)
-    revision = next(h.revision for h in world.history if h.backend == artifact(M1))
-    world.edit(rollback={"revision": revision})
-    until(world, lambda w: M1 in w.merged)
-    world.merged[M1].never_starts, world.merged[M1].trouble = True, "pod m: ImagePullBackOff"
-    world.merged[M1].available = False
-    return settle(world, 40, tick=30)
-
-
 def _updating() -> World:
     return until(serving_v1().set_version(2), in_step(Step.LOADING))
 
@@ -287,7 +288,7 @@ STATES: dict[str, State] = {
     "stage-set-back": State(lambda: settle(promoted().edit(stage="Experimental"), 20), HEALTHY),
     "pinned": State(lambda: settle(promoted().edit(rollback={"revision": 1}), 20), HEALTHY),
     "revision-not-found": State(lambda: settle(serving_v1().edit(rollback={"revision": 7}), 5), DEGRADED, True),
-    "revision-does-not-start": State(_revision_does_not_start, DEGRADED),
+    "revision-does-not-start": State(revision_does_not_start, DEGRADED),
     # the base
     "base-not-found": State(_base_is_gone, PROGRESSING),
     "base-without-lora": State(lambda: _with_base(_LORA_OFF), DEGRADED, True),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from controller.api.status import Step
 from controller.domain.snapshot import hex_of
+from tests.builders import artifact
 from tests.domain.turns import run, settle, until
 from tests.domain.world import World, adapter_digest, digest_of
 
@@ -38,6 +39,17 @@ def rolling_back_to_nothing() -> World:
     world.merged_goes(M1, available=False)
     world.merged[M1].never_starts = True
     return settle(until(world, in_step(Step.ROLLING_BACK)), 5)
+
+
+def revision_does_not_start() -> World:
+    """A user names the revision of the first artifact, and its image cannot be pulled."""
+    world = settle(promoted().set_version(2), 120)
+    revision = next(h.revision for h in world.history if h.backend == artifact(M1))
+    world.edit(rollback={"revision": revision})
+    until(world, lambda w: M1 in w.merged)
+    world.merged[M1].never_starts, world.merged[M1].trouble = True, "pod m: ImagePullBackOff"
+    world.merged[M1].available = False
+    return settle(world, 40, tick=30)
 
 
 def labels(world: World) -> list[str | None]:

@@ -20,6 +20,7 @@ from tests.domain.lives import (
     in_step,
     observing,
     promoted,
+    revision_does_not_start,
     rolling_back_to_nothing,
     serving_v1,
 )
@@ -474,13 +475,7 @@ def test_a_revision_of_an_artifact_whose_deployment_is_gone_is_started_first() -
 
 
 def test_a_revision_whose_deployment_does_not_start_leaves_what_serves_and_says_so() -> None:
-    world = settle(promoted().set_version(2), 120)
-    revision = next(h.revision for h in world.history if h.backend == artifact(M1))
-    world.edit(rollback={"revision": revision})
-    until(world, lambda w: M1 in w.merged)
-    world.merged[M1].never_starts, world.merged[M1].trouble = True, "pod m: ImagePullBackOff"
-    world.merged[M1].available = False
-    settle(world, 40, tick=30)
+    world = revision_does_not_start()
     assert world.served == artifact(M2) and world.answering()
     assert world.condition("Ready") == (
         "False",

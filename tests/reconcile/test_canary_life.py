@@ -22,14 +22,19 @@ CANARY = {
 @pytest.fixture
 def world() -> Iterator[Cluster]:
     with cluster() as made:
-        made.add_base()
-        written = http_route(rule(backend("support-bot")))
-        made.api.create(HTTP_ROUTES.path(NAMESPACE), written | {"metadata": {"name": "bot", "namespace": NAMESPACE}})
-        made.apply(canary())
-        serve_adapter(made)
-        made.finish_job(until_job(made, "build"), build_summary())
-        made.finish_job(until_job(made, "validate"), evaluate_summary())
+        until_validated(made)
         yield made
+
+
+def until_validated(world: Cluster) -> None:
+    """The release of `canary` with its owner's HTTPRoute, whose artifact has just passed."""
+    world.add_base()
+    written = http_route(rule(backend("support-bot")))
+    world.api.create(HTTP_ROUTES.path(NAMESPACE), written | {"metadata": {"name": "bot", "namespace": NAMESPACE}})
+    world.apply(canary())
+    serve_adapter(world)
+    world.finish_job(until_job(world, "build"), build_summary())
+    world.finish_job(until_job(world, "validate"), evaluate_summary())
 
 
 def canary() -> ReleaseBuilder:
