@@ -3,8 +3,8 @@
     .venv/bin/python -m bench.plugin_overhead [--rounds 40] [--requests 16] [--concurrency 1 8 32] [--guidellm PROGRAM]
 
 One server, one engine, three ports: bare, bare once more, and with the plugin (bench/overhead/ports.py). A round is a
-batch of requests that go to the three in a shuffled order. Through the plugin clients say the alias, past it the
-engine's own name of the same adapter. Then each port is asked alone, in turns, and the server's processor time is
+batch of requests that go to the three in turns, in a shuffled order. Through the plugin clients say the alias, past it
+the engine's own name of the same adapter. Then each port is asked alone, in turns, and the server's processor time is
 read. Prints a table with 95 % intervals; `bare over itself` is the noise. Asks with the openai client, or with guidellm
 where a program of that name is given: it asks one port after another. Asserts nothing.
 """
@@ -27,7 +27,7 @@ import httpx
 from bench.overhead.ask import Ask, Batch, Port, asking_by_openai
 from bench.overhead.guidellm import asking_by_guidellm
 from bench.overhead.processor import Processes
-from bench.overhead.statistics import Round, Work, cost, table
+from bench.overhead.statistics import Round, Spent, Work, cost, table
 from tests.e2e.sandbox import fill
 from tests.e2e.vllm_server import ml_env, served
 
@@ -89,16 +89,19 @@ def measured(ask: Ask, ports: Mapping[str, Port], concurrency: int, options: arg
 def worked(
     ask: Ask, ports: Mapping[str, Port], concurrency: int, options: argparse.Namespace, server: Processes
 ) -> list[Work]:
-    """Seconds of the server's processor time for a token, port by port."""
+    """Port by port."""
     requests, order, found = 3 * max(options.requests, concurrency), list(ports), []
     for number in range(options.work_rounds):
         random.Random(number).shuffle(order)
-        seconds = {}
+        spent = {}
         for name in order:
             before = server.seconds()
             (block,) = ask(Batch({name: ports[name]}, concurrency, requests, number)).values()
-            seconds[name] = (server.seconds() - before) / block.tokens
-        found.append(Work(**seconds))
+            spent[name] = Spent(
+                *((now - then) / block.tokens for now, then in zip(server.seconds(), before, strict=True))
+            )
+        found.append(Work(**spent))
+        print(f"{concurrency} at a time, processor time, round {number + 1} of {options.work_rounds}", file=sys.stderr)
     return found
 
 

@@ -32,11 +32,11 @@ class Client:
 CLIENTS = {
     c.way: c
     for c in (
-        Client("openai", 4, 5),
-        Client("openai-retries", 4, 5),
-        Client("keepalive", 4, 5),
-        Client("new", 4, 5),
-        Client("stream", 12, 5),
+        Client("openai", 4, 3.7),
+        Client("openai-retries", 4, 3.7),
+        Client("keepalive", 4, 3.7),
+        Client("new", 4, 3.7),
+        Client("stream", 14, 5),
     )
 }
 

@@ -1,7 +1,8 @@
 """Runs with the Python of vLLM's environment: asks in batches, as it is told on its input, with the openai client.
 
 A line in, {"ports": {NAME: {"url", "model"}}, "concurrency", "requests", "seed"}, is a batch: `requests` to each port,
-in an order drawn from the seed, by `concurrency` workers. A line out says of each port {"seconds", "tokens", "first"}:
+by `concurrency` workers. One request to each port in an order drawn from the seed, then the next one to each: what the
+machine does meanwhile hits all ports alike. A line out says of each port {"seconds", "tokens", "first"}:
 how long workers were busy with it, the tokens that came, and each request's seconds to its first token. A failure
 ends it.
 """
@@ -25,8 +26,7 @@ TOKENS = 32
 async def batch(told: dict[str, Any]) -> dict[str, Any]:
     """A closed loop over kept connections."""
     ports = told["ports"]
-    order = [(name, number) for name in ports for number in range(told["requests"])]
-    random.Random(told["seed"]).shuffle(order)
+    order = in_turns(list(ports), told["requests"], random.Random(told["seed"]))
     found: dict[str, Any] = {name: {"seconds": 0.0, "tokens": 0, "first": []} for name in ports}
     deck = iter(order)
     async with AsyncExitStack() as stack:
@@ -47,6 +47,11 @@ async def batch(told: dict[str, Any]) -> dict[str, Any]:
 
         await asyncio.gather(*(work() for _ in range(told["concurrency"])))
     return found
+
+
+def in_turns(names: list[str], requests: int, choice: random.Random) -> list[tuple[str, int]]:
+    """Ports and numbers of requests."""
+    return [(name, number) for number in range(requests) for name in choice.sample(names, len(names))]
 
 
 async def first_token(client: openai.AsyncOpenAI, model: str, number: int) -> float:

@@ -1,9 +1,10 @@
-"""Processor time of a server and all that it began, from /proc: of every process that has a certain variable."""
+"""Processor time of a server and of all that it began, from /proc: of every process that has a certain variable."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -13,9 +14,11 @@ class Processes:
     def __init__(self, name: str, value: str) -> None:
         self._mark = f"{name}={value}".encode()
 
-    def seconds(self) -> float:
-        """Of processor time, in user and in kernel mode, of those that live."""
-        return sum(map(_seconds, self._found()))
+    def seconds(self) -> tuple[float, float]:
+        """Of processor time, in user and in kernel mode: of the first of them, that began the others, and of all."""
+        found = {int(directory.name): _read(directory) for directory in self._found()}
+        first = sum(p.seconds for p in found.values() if p.parent not in found)
+        return first, sum(p.seconds for p in found.values())
 
     def _found(self) -> list[Path]:
         found = []
@@ -27,7 +30,13 @@ class Processes:
         return found
 
 
-def _seconds(process: Path) -> float:
-    """proc(5): utime and stime are the 14th and 15th field, in clock ticks; the 2nd may hold spaces and brackets."""
+@dataclass(frozen=True)
+class _Process:
+    parent: int
+    seconds: float
+
+
+def _read(process: Path) -> _Process:
+    """proc(5): ppid, utime and stime are the 4th, 14th and 15th field; the 2nd may hold spaces and brackets."""
     fields = (process / "stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return _Process(int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))

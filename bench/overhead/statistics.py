@@ -41,14 +41,35 @@ class Round:
     again: Block
     plugin: Block
 
+    @property
+    def bare_throughput(self) -> float:
+        return math.sqrt(self.bare.throughput * self.again.throughput)
+
+    @property
+    def bare_first_token(self) -> float:
+        return (self.bare.first_token + self.again.first_token) / 2
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of processor time for a token."""
+
+    api_server: float
+    """By the process that speaks HTTP: the plugin runs in it and in no other."""
+    server: float
+    """By all processes of the server."""
+
 
 @dataclass(frozen=True)
 class Work:
-    """Seconds of processor time that the server took for a token, asked at one port at a time."""
+    """A port at a time."""
 
-    bare: float
-    again: float
-    plugin: float
+    bare: Spent
+    again: Spent
+    plugin: Spent
+
+    def over_bare(self, spent: Spent) -> float:
+        return 1 + (spent.api_server - self.bare.api_server) / self.bare.server
 
 
 @dataclass(frozen=True)
@@ -66,8 +87,9 @@ class Cost:
     """`again_*`: the bare port against itself, the noise.
 
     Requests of the three ports run at the same time, and what one costs the server the others wait for as well. So
-    `work`, the ratio of processor time, is held against the limit of throughput, too: a server whose cores are all
-    busy loses as much as that.
+    `work`, the ratio of the whole server's processor time, is held against the limit of throughput, too: a server whose
+    cores are all busy loses as much as that. What changes is read of the API server alone, because the engine's
+    processes never see the plugin and their time scatters by more than all that the plugin takes.
     """
 
     rounds: int
@@ -97,16 +119,18 @@ class Cost:
 
 
 def cost(rounds: Sequence[Round], works: Sequence[Work] = ()) -> Cost:
-    """Paired by round: ratios of throughput and of processor time, differences of the mean time to first token."""
+    """Paired by round: ratios of throughput and of processor time, differences of the mean time to first token.
+
+    The plugin is held against the mean of the two bare ports."""
     return Cost(
         rounds=len(rounds),
-        throughput=estimate([math.log(r.plugin.throughput / r.bare.throughput) for r in rounds], math.exp),
+        throughput=estimate([math.log(r.plugin.throughput / r.bare_throughput) for r in rounds], math.exp),
         again_throughput=estimate([math.log(r.again.throughput / r.bare.throughput) for r in rounds], math.exp),
-        first_token=statistics.fmean(r.bare.first_token for r in rounds),
-        later=estimate([r.plugin.first_token - r.bare.first_token for r in rounds]),
+        first_token=statistics.fmean(r.bare_first_token for r in rounds),
+        later=estimate([r.plugin.first_token - r.bare_first_token for r in rounds]),
         again_later=estimate([r.again.first_token - r.bare.first_token for r in rounds]),
-        work=estimate([math.log(w.plugin / w.bare) for w in works], math.exp) if works else None,
-        again_work=estimate([math.log(w.again / w.bare) for w in works], math.exp) if works else None,
+        work=estimate([w.over_bare(w.plugin) for w in works]) if works else None,
+        again_work=estimate([w.over_bare(w.again) for w in works]) if works else None,
     )
 
 
