@@ -91,8 +91,8 @@ ul.plain{padding-left:1.1rem;max-width:44rem}
 ul.plain li{margin:.25rem 0;overflow-wrap:anywhere}
 footer{margin-top:2.5rem;padding-bottom:2.5rem;color:var(--muted);font-size:.8125rem}
 footer div{border-top:1px solid var(--line);padding-top:1rem}
-@media (max-width:36rem){th,td{padding-left:.375rem;padding-right:.375rem}
- th:first-child,td:first-child{min-width:4.5rem}
+@media (max-width:36rem){table{font-size:.8125rem}th,td{padding-left:.25rem;padding-right:.25rem}
+ th:first-child,td:first-child{min-width:4.5rem}th .note{font-size:.75rem}
  .origin{grid-template-columns:minmax(0,1fr);gap:0}.origin dd{margin-bottom:.5rem}.verdict{padding:.75rem 1rem}}
 """
 _PRINT = """

@@ -205,21 +205,20 @@ def test_the_status_is_written_once_for_what_was_observed(client: KubeClient, na
         write(MEMORY, turn)
 
 
-class NewerEntry(HistoryEntry):
-    since_then: str = "a field of tomorrow"
-
-
 class NewerStatus(AdapterReleaseStatus):
     """Of a controller that is newer than the CRD."""
 
-    tomorrow: str = "a field"
+    def to_wire(self) -> Json:
+        wire = super().to_wire()
+        newer = [{**entry, "sinceThen": "a field of tomorrow"} for entry in wire["history"]]
+        return {**wire, "history": newer, "tomorrow": {"a": "field"}}
 
 
 def test_fields_that_the_crd_does_not_have_are_known_to_be_lost(client: KubeClient, namespace: str) -> None:
     turn = turn_of(client, namespace, deployment())
     write = StatusWriter(client)
     assert write(MEMORY, turn) == frozenset()
-    entry = NewerEntry(revision=1, backend=Backend(kind=BackendKind.ADAPTER, id=D1), since=T0, reason="FirstLoad")
+    entry = HistoryEntry(revision=1, backend=Backend(kind=BackendKind.ADAPTER, id=D1), since=T0, reason="FirstLoad")
     newer = NewerStatus(**{**dict(MEMORY), "history": [entry]})
     assert write(newer, turn) == {("history", "sinceThen"), ("tomorrow",)}
     stored = read_release(client, Key(namespace, "support-bot"))
