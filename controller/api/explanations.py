@@ -82,7 +82,8 @@ REASONS: Mapping[str, Mapping[Reason, tuple[str, str]]] = {
         Reason.ACTION_REFUSED: (
             "Only in events: an object could not be made or changed, or a server did not do what it was asked. "
             "The message says what was to be done, and the words of who refused it: a quota, an admission webhook, "
-            "a missing right, a field of the spec or of the base that makes no object.",
+            "a missing right, a field of the spec or of the base that makes no object, a CRD that is older than the "
+            "controller.",
             "Mend what the message says. The controller goes on trying, and does the rest meanwhile.",
         ),
         Reason.DELETING: ("The release is being deleted: its adapter is unloaded after its route is gone.", "Wait."),

@@ -40,7 +40,7 @@ kubectl adapterrelease rollback support-bot -n llm
 | code | means |
 |---|---|
 | 0 | done; `status --timeout`: the release is where its spec wants it |
-| 1 | failed, and another try may help: no answer, a conflict. `status --timeout`: it will not get there by itself (rejected, rolled back), or it was deleted |
+| 1 | failed, and another try may help: no answer, a conflict. `status --timeout`: it will not get there by itself (rejected, rolled back: its condition `Stalled` is True), or it was deleted |
 | 2 | rejected: the input, a command that cannot work now, no such release, a missing right. stderr says what to do instead |
 | 3 | no verdict; `status --timeout`: the time was over |
 | 130 | ended by Ctrl-C |

@@ -13,7 +13,6 @@ from pydantic.alias_generators import to_camel
 
 from controller.job.strict_json import parse_object
 
-STATEMENT = "https://in-toto.io/Statement/v1"
 TOOL = "adapter-release-controller"
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

@@ -23,7 +23,6 @@ from controller.job.strict_json import MAX_BYTES, parse_object
 
 DOCUMENT = "artifact.json"
 CARD = "README.md"
-BUILD_TYPE = "https://adapterrelease.dev/merge/v1alpha1"
 BUILDER = "https://adapterrelease.dev/build-job/v1alpha1"
 BASE, ADAPTER, CALIBRATION, MEASURED = "base", "adapter/", "calibration", "measured"
 

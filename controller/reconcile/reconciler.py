@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -18,11 +18,14 @@ from controller.reconcile.act import Act, carry_out
 from controller.reconcile.failures import Told
 from controller.reconcile.status import WriteStatus
 from controller.reconcile.turn import Turn
+from controller.reconcile.unkept import Unkept, explanation
 from controller.runtime.resources import Key, Object
 from controller.runtime.worker import Result
 
 # Seconds after which vLLM is asked for the effect of what was just done there.
 _LOOK_SOON = 0.05
+# Seconds, at least, when a decision may not have been kept: it would be made, and lost, as fast as it goes.
+_LOOK_AGAIN = 1.0
 
 
 class Recorder(Protocol):
@@ -63,6 +66,7 @@ class Reconciler:
         self._done = Told()
         self._refused = Told()
         self._asked = Told()
+        self._unkept = Unkept()
 
     def __call__(self, key: Key) -> Result:
         snapshot = self._observe(key)
@@ -73,24 +77,35 @@ class Reconciler:
         plan = self._plan(snapshot, now)
         turn = Turn.of(snapshot)
         outcome = carry_out(plan.actions, turn, self._act, self._done.news(key, [a.why for a in plan.actions], now))
-        news = self._refused.news(key, outcome.refused, now)
-        self._tell([Note("Warning", Reason.ACTION_REFUSED, refusal(message)) for message in news], snapshot)
-        before = snapshot.release.status
-        if plan.status != before:
-            try:
-                self._write_status(plan.status, turn)
-            except NotFound:  # its last finalizer has just gone
-                return self._forget(key)
-            self._tell(plan.notes, snapshot)
-        self._account_for(snapshot, plan.status, now, bool(outcome.refused))
+        self._tell_refused(outcome.refused, snapshot, now)
+        try:
+            is_kept = self._remember(plan, turn, now)
+        except NotFound:  # its last finalizer has just gone
+            return self._forget(key)
+        self._account_for(snapshot, plan.status, now, bool(outcome.refused) or not is_kept)
         if outcome.errors:
             raise outcome.errors[0]
         self._account.synced(key, now)
-        if plan.moves_route:
+        if plan.moves_route and is_kept:
             return self._turn(key, turn.with_status(plan.status))
         if outcome.unseen:
             return Result(_LOOK_SOON)
-        return Result(plan.requeue_after.total_seconds() if plan.requeue_after is not None else None)
+        if plan.requeue_after is None:
+            return Result()
+        return Result(max(plan.requeue_after.total_seconds(), 0.0 if is_kept else _LOOK_AGAIN))
+
+    def _remember(self, plan: Plan, turn: Turn, now: datetime) -> bool:
+        """Write the status, if that changes anything. False: the API server does not keep all of it."""
+        key, snapshot = turn.key, turn.snapshot
+        before = snapshot.release.status
+        if plan.status == before:
+            return True
+        if not self._unkept.is_all(key, before, plan.status, now):
+            self._unkept.note(key, self._write_status(plan.status, turn), now)
+            self._tell(plan.notes, snapshot)
+        fields = self._unkept.of(key)
+        self._tell_refused([explanation(fields)] if fields else [], snapshot, now)
+        return not fields
 
     def _account_for(self, snapshot: Snapshot, status: AdapterReleaseStatus, now: datetime, refused: bool) -> None:
         """`status` is stored."""
@@ -103,10 +118,15 @@ class Reconciler:
 
     def _forget(self, key: Key) -> Result:
         """There is no such release."""
-        for told in (self._done, self._refused, self._asked):
-            told.forget(key)
+        for memory in (self._done, self._refused, self._asked, self._unkept):
+            memory.forget(key)
         self._account.gone(key)
         return Result()
+
+    def _tell_refused(self, messages: Sequence[str], snapshot: Snapshot, now: datetime) -> None:
+        """What a person has to mend."""
+        news = self._refused.news(Turn.of(snapshot).key, messages, now)
+        self._tell([Note("Warning", Reason.ACTION_REFUSED, refusal(message)) for message in news], snapshot)
 
     def _tell(self, notes: Iterable[Note], snapshot: Snapshot) -> None:
         meta = snapshot.release.metadata

@@ -36,7 +36,9 @@ code{overflow-wrap:anywhere}
 .figure dd{margin:0}
 .figure .value{font-size:1.5rem;line-height:1.35;font-weight:600;white-space:nowrap}
 .figure .note{line-height:1.4}
-.scroll{overflow-x:auto;margin:.75rem 0}
+.scroll{overflow-x:auto;margin:.75rem 0;
+ background:linear-gradient(to left,var(--page) 1.5rem,transparent) right/3rem 100% no-repeat local,
+ linear-gradient(to left,var(--line),transparent) right/1rem 100% no-repeat}
 table{border-collapse:collapse;width:100%;font-size:.875rem}
 caption{text-align:left;color:var(--muted);padding:0 0 .375rem}
 th,td{padding:.4375rem .75rem;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;
@@ -89,8 +91,9 @@ ul.plain{padding-left:1.1rem;max-width:44rem}
 ul.plain li{margin:.25rem 0;overflow-wrap:anywhere}
 footer{margin-top:2.5rem;padding-bottom:2.5rem;color:var(--muted);font-size:.8125rem}
 footer div{border-top:1px solid var(--line);padding-top:1rem}
-@media (max-width:36rem){.origin{grid-template-columns:minmax(0,1fr);gap:0}.origin dd{margin-bottom:.5rem}
- .verdict{padding:.75rem 1rem}}
+@media (max-width:36rem){table{font-size:.8125rem}th,td{padding-left:.25rem;padding-right:.25rem}
+ th:first-child,td:first-child{min-width:4.5rem}th .note{font-size:.75rem}
+ .origin{grid-template-columns:minmax(0,1fr);gap:0}.origin dd{margin-bottom:.5rem}.verdict{padding:.75rem 1rem}}
 """
 _PRINT = """
 @media print{@page{margin:15mm}body{font-size:10.5pt}h2,h3,summary,figcaption{break-after:avoid}

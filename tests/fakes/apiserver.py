@@ -31,7 +31,6 @@ KINDS = {
     "endpointslices": "EndpointSlice",
     "leases": "Lease",
     "events": "Event",
-    "persistentvolumeclaims": "PersistentVolumeClaim",
     "adapterreleases": "AdapterRelease",
 }
 

@@ -2,7 +2,8 @@
 
 Faithful where controllers depend on it: one revision for everything, optimistic concurrency, writes that
 change nothing make no new version, finalizers, the status subresource, and a history that can be
-compacted, after which older watches are refused. Admission, defaults and owner references are not here.
+compacted, after which older watches are refused; what a CRD does not have is pruned. Admission, defaults and owner
+references are not here.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Etcd:
         self.compacted = 0
         self.objects: dict[Place, Json] = {}
         self.history: list[Change] = []
+        self.unknown: dict[str, list[str]] = {}
+        """By plural: fields of the status that its CRD does not have, as `rollout.canary`. They are pruned."""
         self._applied: dict[tuple[Place, str], Json] = {}
 
     def copy(self) -> Etcd:
@@ -143,7 +146,10 @@ class Etcd:
         if place.plural in NO_STATUS:
             return new
         if subresource == "status":
-            return {**old, "status": new.get("status", {})}
+            status = new.get("status", {})
+            for path in self.unknown.get(place.plural, ()):
+                status = _pruned(status, path.split("."))
+            return {**old, "status": status}
         kept = {**new}
         kept.pop("status", None)
         return {**kept, "status": old["status"]} if "status" in old else kept
@@ -197,3 +203,13 @@ def _without(obj: Json, before: Json, wanted: Json) -> Json:
         elif isinstance(value, dict) and isinstance(result.get(name), dict) and isinstance(wanted[name], dict):
             result[name] = _without(result[name], value, wanted[name])
     return result
+
+
+def _pruned(value: Any, path: list[str]) -> Any:
+    """Without the field, in each item of a list."""
+    if isinstance(value, list):
+        return [_pruned(item, path) for item in value]
+    if not isinstance(value, dict) or path[0] not in value:
+        return value
+    others = {name: inner for name, inner in value.items() if name != path[0]}
+    return others if len(path) == 1 else others | {path[0]: _pruned(value[path[0]], path[1:])}

@@ -102,6 +102,16 @@ def test_experts_have_hessians_of_their_own(tmp_path: Path) -> None:
     assert many.has_experts
 
 
+def test_experts_in_one_tensor_count_as_so_many_matrices(tmp_path: Path) -> None:
+    """What most of them take in is the width between layers, though two of three tensors take in another."""
+    layer = "model.layers.0"
+    low_rank = {f"{layer}.self_attn.{x}_b_proj.weight": (1024, 512) for x in ("q", "kv")}
+    shapes = low_rank | {f"{layer}.mlp.experts.gate_up_proj": (8, 512, 1024)}
+    needs = needs_of(base(tmp_path / "b", shapes), "auto", quantization("AWQ"), LENGTHS)
+    assert needs.samples == 1000 * 2 * 2 * 1024 + MASKS
+    assert needs.inputs == 1000 * 2 * (3 * 1024 + 2 * 512) + MASKS
+
+
 def test_each_expert_takes_in_all_tokens(tmp_path: Path) -> None:
     layer = "model.layers.0.mlp.experts"
     shapes = {f"{layer}.{n}.{x}_proj.weight": (256, 1024) for n in range(8) for x in ("gate", "up")}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.api.status import AdapterReleaseStatus
+from controller.api.status import AdapterReleaseStatus, Backend, BackendKind, HistoryEntry
 from controller.api.v1alpha1 import STORE_ANNOTATION
 from controller.domain.actions import AddFinalizer, EnsureJob, EnsureMerged
 from controller.domain.snapshot import JobKind, Snapshot
@@ -28,7 +28,7 @@ from controller.reconcile.status import StatusWriter
 from controller.reconcile.turn import Fence, Turn
 from controller.runtime.client import KubeClient
 from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, PODS, SERVICES, Key, Resource
-from tests.builders import A1, A2, BUILD, release
+from tests.builders import A1, A2, BUILD, D1, T0, release
 from tests.reconcile.deployments import (
     MODELS,
     PLUGIN,
@@ -195,7 +195,7 @@ def test_the_status_is_written_once_for_what_was_observed(client: KubeClient, na
     turn = turn_of(client, namespace, deployment())
     actions_of(client).add_finalizer(AddFinalizer("why"), turn)
     write = StatusWriter(client)
-    write(MEMORY, turn)
+    assert write(MEMORY, turn) == frozenset()
     stored = read_release(client, Key(namespace, "support-bot"))
     assert stored is not None and stored.status == MEMORY
     assert stored.metadata.finalizers == ["adapterrelease.dev/unload"]
@@ -203,3 +203,23 @@ def test_the_status_is_written_once_for_what_was_observed(client: KubeClient, na
     turn.resource_version = stored.metadata.resource_version
     with pytest.raises(Conflict):
         write(MEMORY, turn)
+
+
+class NewerStatus(AdapterReleaseStatus):
+    """Of a controller that is newer than the CRD."""
+
+    def to_wire(self) -> Json:
+        wire = super().to_wire()
+        newer = [{**entry, "sinceThen": "a field of tomorrow"} for entry in wire["history"]]
+        return {**wire, "history": newer, "tomorrow": {"a": "field"}}
+
+
+def test_fields_that_the_crd_does_not_have_are_known_to_be_lost(client: KubeClient, namespace: str) -> None:
+    turn = turn_of(client, namespace, deployment())
+    write = StatusWriter(client)
+    assert write(MEMORY, turn) == frozenset()
+    entry = HistoryEntry(revision=1, backend=Backend(kind=BackendKind.ADAPTER, id=D1), since=T0, reason="FirstLoad")
+    newer = NewerStatus(**{**dict(MEMORY), "history": [entry]})
+    assert write(newer, turn) == {("history", "sinceThen"), ("tomorrow",)}
+    stored = read_release(client, Key(namespace, "support-bot"))
+    assert stored is not None and stored.status.history[0].revision == 1

@@ -8,11 +8,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from controller.api.status import AdapterReleaseStatus
 from controller.errors import Conflict, PermanentError
 from controller.reconcile.board import Board
 from controller.reconcile.caches import RELEASES
 from controller.reconcile.engines import SECRETS
 from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.turn import Turn
+from controller.reconcile.unkept import Path
 from tests.builders import release
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, cluster, import_summary
 from tests.reconcile.test_board import Shown
@@ -86,12 +89,12 @@ def test_a_switch_whose_status_write_lost_is_counted_when_it_is_written(world: C
     """The pass is repeated, the switch is one."""
     lost = 0
 
-    def lose_once(status: object, turn: object) -> None:
+    def lose_once(status: AdapterReleaseStatus, turn: Turn) -> frozenset[Path]:
         nonlocal lost
-        if lost == 0 and getattr(status, "history", None):
+        if lost == 0 and status.history:
             lost += 1
             raise Conflict("changed")
-        write(status, turn)  # type: ignore[arg-type]
+        return write(status, turn)
 
     write, world.reconciler._write_status = world.reconciler._write_status, lose_once
     world.apply(release())

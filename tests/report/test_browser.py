@@ -179,6 +179,16 @@ def test_numbers_of_a_column_stand_below_each_other(tab: Tab, pages: dict[str, P
     assert tab.ask("getComputedStyle(document.querySelector('td')).textAlign") == "right"
 
 
+def test_both_scores_are_seen_on_a_phone(tab: Tab, pages: dict[str, Path]) -> None:
+    """Without scrolling a table that does not look as if it could be."""
+    tab.open(pages["whole"], PHONE)
+    edge = "document.querySelector('.scroll').getBoundingClientRect().right"
+    heads = "[...document.querySelectorAll('.scroll th')].slice(0, 4)"
+    assert tab.ask(f"{heads}.map(h => h.textContent)") == ["Suite", "Examples", "Adapter", "Artifact"]
+    assert tab.ask(f"{heads}.every(h => h.getBoundingClientRect().right <= {edge})") is True
+    assert tab.ask("getComputedStyle(document.querySelector('.scroll')).backgroundAttachment") == "local, scroll"
+
+
 def test_a_table_that_is_too_wide_can_be_reached_by_the_keyboard(tab: Tab, pages: dict[str, Path]) -> None:
     tab.open(pages["whole"], PHONE)
     scrolls = "[...document.querySelectorAll('*')].filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth && "
