@@ -66,6 +66,7 @@ def watched_life(bot: Release, prometheus_program: Path, tmp_path_factory: pytes
     data = Path(os.environ.get("TEST_PROMETHEUS_DATA") or directory / "data").resolve()
     if data.is_dir() and any(data.iterdir()):
         pytest.fail(f"TEST_PROMETHEUS_DATA: {data} is not empty, and two lives in one place cannot be told apart")
+    bot.delete()  # it remembers what was rejected
     bot.serve_v1_on(2)
     with (
         scraping.volume(bot.cluster.store) as kubelet,

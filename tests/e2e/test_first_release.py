@@ -100,7 +100,8 @@ def lay_out(desk: Path, store: Path) -> None:
 def space(cluster: Cluster) -> Iterator[str]:
     """The namespace's volume; afterwards nothing of it is left."""
     directory = cluster.store / SPACE
-    directory.mkdir(exist_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
     os.chown(directory, USER, USER)
     cluster.apply(volume())
     yield SPACE

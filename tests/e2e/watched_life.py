@@ -119,7 +119,7 @@ def _two_more(life: Life, invoice: Release, foreign: Release) -> None:
 def _there_and_back(life: Life, bot: Release) -> None:
     cluster, fault = bot.cluster, Fault(bot)
     with Load(cluster, bot.name, rate=4), Streams(bot):
-        bot.set_spec(_spec("0.01", "17m"))
+        bot.set_spec(_spec(life, "0.01", "17m"))
         life.say("waits for the merged model to serve, and three quarters of a minute of it")
         bot.until_serving("Artifact", seconds=1200)
         cluster.until("it serves for so long", lambda: life.has_served("Artifact", 45, bot.name), 300)
@@ -137,10 +137,11 @@ def _there_and_back(life: Life, bot: Release) -> None:
     life.expect("AdapterReleaseWaitingForPeople", name=bot.name, what="Decision")
 
 
-def _spec(min_speedup: str, duration: str) -> Json:
-    """An artifact of its own, since it will be rejected; quantized, so that its build can be seen."""
+def _spec(life: Life, min_speedup: str, duration: str) -> Json:
+    """An artifact of its own, since it will be rejected; quantized, so that its build can be seen. Not one that an
+    earlier life has left in the store: it would not be built."""
     spec = spec_of("Stable")
-    spec["build"]["quantization"]["calibration"]["samples"] = 24
+    spec["build"]["quantization"]["calibration"]["samples"] = 24 + round(life.began) % 32
     (suite,) = spec["validation"]["suites"]
     suite |= {"source": {"uri": "pvc://store/suites/short.jsonl"}, "maxQuantizedScoreDrop": "0.2"}
     spec["validation"]["benchmark"] = {"concurrency": 4, "requests": 16, "minSpeedup": min_speedup}
@@ -153,7 +154,7 @@ def _refused(life: Life, bot: Release, unbuildable: Release) -> None:
     spec = cheaply(spec_of("Stable"))
     spec["build"] |= {"deadline": "2m", "podTemplate": {"spec": {"nodeSelector": {"nowhere": "here"}}}}
     unbuildable.set_spec(spec)
-    bot.set_spec(_spec("100", "20s"))
+    bot.set_spec(_spec(life, "100", "20s"))
     life.expect("AdapterReleaseBuildStuck", name=unbuildable.name, seconds=300)
     life.expect("AdapterReleaseDeadlineNear", name=unbuildable.name, seconds=180)
     life.expect("AdapterReleaseBuildFailed", name=unbuildable.name)
