@@ -112,17 +112,18 @@ def _releases(made: Board) -> None:
 
 
 def _attention(made: Board) -> None:
-    since = f"time() - max by ({_ONE}) (adapterrelease_rollout_step_started_timestamp_seconds{{{_ALL}}})"
+    waited = f"max by ({_ONE}) (adapterrelease_waited_for_people_seconds_total{{{_ALL}}})"
     waiting = f"max by ({_ONE}, what) (adapterrelease_waiting_for_people{{{_ALL}}})"
     made.row(
         "What needs somebody",
         listing(
             "What waits for people",
-            "Approval of a canary, a Decision after a rejection, or Mending of what a condition names.",
-            {"namespace": "Namespace", "name": "Release", "what": "For", "since": "Step lasts"},
-            Query(f"{waiting} * on ({_ONE}) group_left () ({since})", "since"),
+            "Approval of a canary, a Decision after a rejection, or Mending of what a condition names. Waited: all in "
+            "all, since the controller that leads began.",
+            {"namespace": "Namespace", "name": "Release", "what": "For", "waited": "Waited"},
+            Query(f"{waiting} * on ({_ONE}) group_left () {waited}", "waited"),
             width=HALF,
-            units={"Step lasts": "s"},
+            units={"Waited": "s"},
             runbooks=["AdapterReleaseWaitingForPeople"],
         ),
         listing(

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.recording.player import Played, RecordingFailed, Scene, play
+from bench.recording.player import Frame, Played, RecordingFailed, Scene, play
 from bench.recording.stage import programs, stage, until_base_serves
 from bench.recording.story import INSTALLATION, LIFE, TAKE_OVER, TITLE
-from bench.recording.written import cast, page
+from bench.recording.written import cast, page, state_of
 from sandbox.demo.narrator import DemoFailed, Narrator
 from sandbox.demo.prepare import CHECKOUT, output_of
 
@@ -52,10 +52,23 @@ def _play(n: Narrator, helm: Path, take_over: bool) -> list[Played]:
 def play_all(scenes: Sequence[Scene], environment: Mapping[str, str], directory: Path = CHECKOUT) -> list[Played]:
     played = []
     for scene in scenes:
-        print(f"{scene.command} ...", flush=True)
-        played.append(play(scene, environment, directory))
+        print(f"{scene.command} ... (at most {scene.limit:.0f} s)", flush=True)
+        played.append(play(scene, environment, directory, _teller()))
         print(f"  {played[-1].seconds:.1f} s, {len(played[-1].frames)} pictures", flush=True)
     return played
+
+
+def _teller() -> Callable[[Frame], None]:
+    """Prints where the release stands, each time that it stands elsewhere."""
+    last = ""
+
+    def tell(frame: Frame) -> None:
+        nonlocal last
+        if (state := state_of(frame)) and state != last:
+            print(f"  {frame.at:5.0f} s  {state}", flush=True)
+            last = state
+
+    return tell
 
 
 def write(played: Sequence[Played], out: Path) -> None:

@@ -62,10 +62,11 @@ class Played:
 
 
 def play(
-    scene: Scene, environment: Mapping[str, str], directory: Path, clock: Callable[[], float] = time.monotonic
+    scene: Scene, environment: Mapping[str, str], directory: Path, tell: Callable[[Frame], None] = lambda frame: None
 ) -> Played:
-    """Raises RecordingFailed if the command fails, or takes too long."""
-    screen, began = Screen(), clock()
+    """Raises RecordingFailed if the command fails, or takes too long. `tell` hears of each picture as it comes."""
+    screen, clock = Screen(), time.monotonic
+    began = clock()
     head = f"\x1b[2m# {scene.title}\x1b[0m\r\n{PROMPT}"
     screen.feed(f"{head}{scene.command}\r\n".encode())
     above, seen = len(screen.text()), ""
@@ -79,12 +80,15 @@ def play(
         lines = tuple(screen.text()[above:])
         if (looks := _without_numbers(lines)) != seen:
             played.frames.append(Frame(clock() - began, screen.painted(), lines))
+            tell(played.frames[-1])
             seen = looks
     last = Frame(clock() - began, screen.painted(), tuple(screen.text()[above:]))
     played.frames, played.seconds = [*played.frames, last], last.at
     if code != 0:
-        said = "\n".join(last.lines)
-        raise RecordingFailed(f"{scene.command}\nended with {code}, and had printed:\n{said}")
+        how, said = f"ended with {code}", "\n".join(last.lines)
+        if code is None:
+            how = f"was not done after {scene.limit:.0f} s"
+        raise RecordingFailed(f"{scene.command}\n{how}, and had printed:\n{said}")
     return played
 
 
@@ -100,7 +104,7 @@ def _without_numbers(lines: Sequence[str]) -> str:
 
 
 def _output(scene: Scene, environment: Mapping[str, str], directory: Path) -> Iterator[bytes | int]:
-    """What comes, in pieces that are whole pictures; then the exit code."""
+    """What comes, in pieces that are whole pictures; then the exit code, if the time is long enough for it."""
     size = Screen()
     terminal, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.columns, 0, 0))
@@ -115,8 +119,10 @@ def _output(scene: Scene, environment: Mapping[str, str], directory: Path) -> It
     )
     os.close(side)
     try:
-        yield from _pieces(terminal, scene)
-        yield process.wait(scene.limit)
+        ends = time.monotonic() + scene.limit
+        yield from _pieces(terminal, ends)
+        with suppress(subprocess.TimeoutExpired):
+            yield process.wait(max(1.0, ends - time.monotonic()))
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -124,14 +130,13 @@ def _output(scene: Scene, environment: Mapping[str, str], directory: Path) -> It
         os.close(terminal)
 
 
-def _pieces(terminal: int, scene: Scene) -> Iterator[bytes]:
-    ends = time.monotonic() + scene.limit
+def _pieces(terminal: int, ends: float) -> Iterator[bytes]:
     piece = b""
     while True:
         wait = _SETTLES if piece else max(0.0, ends - time.monotonic())
         ready, _, _ = select.select([terminal], [], [], wait)
         if not ready and not piece:
-            raise RecordingFailed(f"{scene.command}\nwas not done after {scene.limit:.0f} s")
+            return
         data = _read(terminal) if ready else b""
         piece += data
         if piece and (not ready or not data):

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from bench.recording.player import RecordingFailed
 from bench.recording.story import NAMESPACE, RELEASE, SYSTEM
 from sandbox.demo.narrator import Narrator
-from sandbox.demo.prepare import CHECKOUT, CONTROLLER, CRD, SANDBOX, existing, make_cluster, output_of, train
+from sandbox.demo.prepare import CHECKOUT, CONTROLLER, CRD, SANDBOX, existing, make_cluster, output_of
 
 _BASE = "deployment/tiny-llama"
 
@@ -25,7 +25,7 @@ def stage(kubeconfig: Path | None, take_over: bool) -> Narrator:
 
     A cluster that is named has its store in the directory `store` beside its kubeconfig, as the sandbox's have.
     """
-    n = make_cluster() if kubeconfig is None else _of(kubeconfig)
+    n = make_cluster() if kubeconfig is None else _of(kubeconfig.resolve())
     if existing(n, CRD) and existing(n, f"ar/{RELEASE}"):
         raise RecordingFailed(f"release {RELEASE} is there: kubectl -n {NAMESPACE} delete ar {RELEASE}")
     if existing(n, CONTROLLER, namespace=SYSTEM) and not take_over:
@@ -33,9 +33,9 @@ def stage(kubeconfig: Path | None, take_over: bool) -> Narrator:
             "the controller is installed: take the cluster down first (make down), or give --take-over, by which Helm "
             "takes over what is there"
         )
-    store = Path(n.environment["KUBECONFIG"]).parent / "store"
-    for part in ("base", "v1"):
-        train(store, part)
+    store = kubeconfig.resolve().parent / "store" if kubeconfig else output_of("node/kube-up.sh", "store")
+    for part in ("base", "v1"):  # trained once, and kept in the cache
+        n.run("bash", str(SANDBOX / "store.sh"), str(store), "--only", part)
     n.kubectl("apply", "-f", str(SANDBOX / "manifests/store.yaml"), quiet=True)
     if not existing(n, _BASE):
         n.kubectl("apply", "-f", str(SANDBOX / "manifests/base.yaml"), quiet=True)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from bench.recording.player import PROMPT, TYPED, Played, keystrokes
+from bench.recording.player import PROMPT, TYPED, Frame, Played, keystrokes
 from bench.recording.screen import CLEAR, Screen
 
 LONGEST_WAIT = 1.5  # seconds
@@ -71,12 +71,16 @@ def _section(played: Played) -> Iterator[str]:
         yield from (f"It took {played.seconds:.0f} s.", "")
 
 
+def state_of(frame: Frame) -> str:
+    """The line of `status` that says where the release stands; empty in other pictures."""
+    return next((line.removeprefix("state").strip() for line in frame.lines if line.startswith("state ")), "")
+
+
 def _states(played: Played) -> list[tuple[float, str]]:
-    """The line of `status` that says where the release stands, each time that it says something else."""
+    """With the seconds, each time that it is another one."""
     found: list[tuple[float, str]] = []
     for frame in played.frames:
-        state = next((line.removeprefix("state").strip() for line in frame.lines if line.startswith("state ")), "")
-        if state and (not found or found[-1][1] != state):
+        if (state := state_of(frame)) and (not found or found[-1][1] != state):
             found.append((frame.at, state))
     return found
 

@@ -100,7 +100,7 @@ def test_a_command_that_fails_is_said_with_its_words_and_nothing_is_written(tmp_
 
 
 def test_a_command_that_does_not_end_is_ended(tmp_path: Path) -> None:
-    with pytest.raises(RecordingFailed, match="was not done after 0 s"):
+    with pytest.raises(RecordingFailed, match=r"read forever\nwas not done after 0 s, and had printed:"):
         play(Scene("Long", "read forever", limit=0.2), os.environ, tmp_path)
 
 

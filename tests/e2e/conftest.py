@@ -11,9 +11,10 @@ import pytest
 from bench.pictures.kept import Kept
 from tests.e2e import scraping
 from tests.e2e.cluster import Cluster, measured
+from tests.e2e.recorded import Life
 from tests.e2e.release import Release, spec_of
 from tests.e2e.sandbox import end_shared_cluster, shared_cluster
-from tests.e2e.watched_life import Life, play
+from tests.e2e.watched_life import play
 
 LONGEST_TEST = 1200  # seconds: a server starts in half a minute to two, and some tests start two
 
@@ -59,15 +60,23 @@ def stable(bot: Release) -> Release:
 
 @pytest.fixture(scope="session")
 def watched_life(bot: Release, prometheus_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
-    """Played, and what Prometheus has kept of it. TEST_PROMETHEUS_DATA names a directory in which that stays."""
+    """Played once for all tests that ask, and what Prometheus has kept of it. TEST_PROMETHEUS_DATA names an empty
+    directory in which that stays."""
     directory = tmp_path_factory.mktemp("prometheus")
-    data = Path(os.environ.get("TEST_PROMETHEUS_DATA") or directory / "data")
+    data = Path(os.environ.get("TEST_PROMETHEUS_DATA") or directory / "data").resolve()
+    if data.is_dir() and any(data.iterdir()):
+        pytest.fail(f"TEST_PROMETHEUS_DATA: {data} is not empty, and two lives in one place cannot be told apart")
+    bot.delete()  # it remembers what was rejected
     bot.serve_v1_on(2)
     with (
         scraping.volume(bot.cluster.store) as kubelet,
         scraping.prometheus(prometheus_program, directory, data, kubelet) as server,
     ):
-        life = play(server, directory, bot)
-        Kept(life.began, life.pictured_until, scraping.EVERY, {"release": bot.name}).write(data)
-        measured("pictures of it, with TEST_PROMETHEUS_DATA=DIR", "make pictures DATA=DIR")
+        life = Life(server, bot.cluster)
+        try:
+            play(life, directory, bot)
+        finally:
+            if life.pictured_until:  # pictures need no more
+                Kept(life.began, life.pictured_until, scraping.EVERY, {"release": bot.name}).write(data)
+                measured("pictures of it, with TEST_PROMETHEUS_DATA=DIR", "make pictures DATA=DIR")
         yield life

@@ -25,7 +25,7 @@ from tests.prometheus.server import Prometheus
 
 Json = dict[str, Any]
 JOBS = {"adapter-release-controller": 8080, "vllm": 8000, "jobs": 9402}
-EVERY = 3  # seconds
+EVERY = 5  # seconds, and the longest wait for an answer: two cores that also serve, build and test
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.watched_life import CAUSES, Life
+from tests.e2e.recorded import Life
+from tests.e2e.watched_life import CAUSES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.prometheus]
 

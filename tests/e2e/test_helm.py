@@ -44,8 +44,9 @@ class Helm:
 
     def __call__(self, verb: str, *arguments: str | Path) -> str:
         status, output = self.try_(verb, *arguments)
+        print(f"helm {verb} {' '.join(map(str, arguments))}:\n{output}", flush=True)
         if status:
-            pytest.fail(f"helm {verb}: {output}{self.cluster.report()}")
+            pytest.fail(f"helm {verb}: {output}{self._what_is_there()}{self.cluster.report()}")
         return output
 
     def try_(self, verb: str, *arguments: str | Path) -> tuple[int, str]:
@@ -53,14 +54,23 @@ class Helm:
         ended = subprocess.run(command, text=True, capture_output=True, env=self._environment, check=False)
         return ended.returncode, ended.stdout + ended.stderr
 
+    def _what_is_there(self) -> str:
+        """Of the controller's namespace; the pod of `helm test` stays when it has failed."""
+        events = self.cluster.kubectl("-n", SYSTEM, "get", "pods,events", check=False)
+        return f"\n-- {SYSTEM}\n{events}{self.cluster.kubectl('-n', SYSTEM, 'logs', f'{NAME}-test', check=False)}"
+
     def operators(self) -> list[Json]:
+        """Those that are not about to end, too."""
         return self.cluster.find(PODS, OPERATORS, SYSTEM)
+
+    def running(self) -> list[Json]:
+        return [pod for pod in self.operators() if "deletionTimestamp" not in pod["metadata"]]
 
     def until_one_leads(self) -> None:
         self.cluster.kubectl("-n", SYSTEM, "rollout", "status", f"deployment/{NAME}", "--timeout=180s")
 
         def one_of_them() -> bool:
-            pods = {p["metadata"]["name"] for p in self.operators()}
+            pods = {p["metadata"]["name"] for p in self.running()}
             lease = self.cluster.get(LEASES, NAME, SYSTEM) or {"spec": {}}
             return str(lease["spec"].get("holderIdentity") or "").partition("_")[0] in pods
 
@@ -80,7 +90,7 @@ class Helm:
     def answers_from_the_api_server(self) -> dict[str, float]:
         """How many by code, to all pods of the controller."""
         found: dict[str, float] = {}
-        for pod in self.operators():
+        for pod in self.running():
             text = self.cluster.http.get(f"http://{pod['status']['podIP']}:8080/metrics").raise_for_status().text
             for family in text_string_to_metric_families(text):
                 for sample in family.samples:
@@ -94,7 +104,7 @@ class Helm:
 def helm(helm_program: str, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Helm]:
     made = Helm(helm_program, cluster, tmp_path_factory.mktemp("helm"))
     yield made
-    made.try_("uninstall", "--ignore-not-found", "--wait")
+    print("helm uninstall:", *made.try_("uninstall", "--ignore-not-found", "--wait"))
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", INSTALL)
     made.until_one_leads()
 
@@ -153,8 +163,8 @@ def test_uninstalled_the_route_still_answers_and_a_new_installation_takes_the_re
 def test_the_chart_s_rights_are_enough(installed: Helm) -> None:
     """The pods of the last installation have looked after a release, and no one of their requests was forbidden."""
     answers = installed.answers_from_the_api_server()
-    assert answers.get("200", 0) > 10
-    assert "403" not in answers
+    assert answers.get("200", 0) > 10, answers
+    assert "403" not in answers, answers
 
 
 def test_in_all_that_no_request_was_lost(load: Load, installed: Helm) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,18 @@ import httpx
 import yaml
 
 from controller.runtime.resources import DEPLOYMENTS
-from tests.e2e.cluster import NAMESPACE, SYSTEM, Cluster, measured
+from tests.e2e.cluster import NAMESPACE, SYSTEM, measured
 from tests.e2e.load import Load
+from tests.e2e.recorded import Life
 from tests.e2e.release import QUESTION, Release, cheaply, spec_of
 from tests.e2e.sandbox import CHECKOUT, SANDBOX
-from tests.e2e.scraping import EVERY, targets
+from tests.e2e.scraping import targets
 from tests.e2e.test_in_place import PLAIN, without_plugin
 from tests.e2e.test_pods import strangers
 from tests.e2e.test_watched import Fault
-from tests.prometheus.server import Prometheus
 
 Json = dict[str, Any]
 CONTROLLER = "adapter-release-controller"
-BOT = "support-bot"
 # Each alert that the sandbox can make fire, and by what: docs/runbooks/README.md has this table, too.
 CAUSES: Mapping[str, str] = {
     "AdapterReleaseImportFailed": "an adapter of another base",
@@ -51,42 +49,6 @@ CAUSES: Mapping[str, str] = {
     "AdapterReleaseUnauthorized": "the controller's service account is deleted",
     "AdapterReleaseControllerNotLeading": "the controller is scaled to zero",
 }
-
-
-@dataclass
-class Life:
-    """What was recorded, and when; `fails_at`: until then all was as it should be, but for one adapter."""
-
-    prometheus: Prometheus
-    cluster: Cluster
-    began: float = field(default_factory=time.time)
-    fails_at: float = 0.0
-    pictured_until: float = 0.0
-    ended: float = 0.0
-    fired: dict[str, str] = field(default_factory=dict)  # alert -> empty, or what was the case when it did not come
-
-    def expect(self, alert: str, seconds: float = 60, **labels: str) -> None:
-        """Wait for it. That it does not come ends nothing: the others are to be seen, too."""
-        chosen = {"alertname": alert, "hurried": "yes", **labels}
-        selector = ",".join(f'{name}="{value}"' for name, value in chosen.items())
-        came = self.prometheus.until(self._firing(selector, time.time() + seconds), seconds)
-        self.fired[alert] = "" if came else f"not within {seconds:.0f} s: {labels}{self.cluster.report()}"
-
-    def unhurried(self, until: float) -> set[str]:
-        """Names of alerts that fired until then, with the `for` that they really have."""
-        found = self.prometheus.instant(self._firing('hurried=""', until), until)
-        return {series["metric"]["alertname"] for series in found}
-
-    def _firing(self, selector: str, at: float) -> str:
-        """Asked then or before: what fires, and what has fired since the beginning."""
-        since = round(at - self.began)
-        return f'count_over_time(ALERTS{{alertstate="firing", {selector}}}[{since}s])'
-
-    def has_served(self, backend: str, seconds: int) -> bool:
-        """For so long, as Prometheus has seen it."""
-        serves = f'count(adapterrelease_serving_info{{name="{BOT}", backend="{backend}"}}) or vector(0)'
-        found = self.prometheus.instant(f"min_over_time(({serves})[{seconds}s:{EVERY}s])")
-        return any(float(series["value"][1]) > 0 for series in found)
 
 
 class Streams:
@@ -116,34 +78,40 @@ class Streams:
                     continue  # what is lost is counted by other tests
 
 
-def play(server: Prometheus, directory: Path, bot: Release) -> Life:
-    """`bot` serves its adapter v1 on two pods."""
-    cluster = bot.cluster
-    others = {name: Release(cluster, f"{name}-bot") for name in ("invoice", "foreign", "unbuildable", "late", "plain")}
-    life = Life(server, cluster)
-    began = time.monotonic()
-    with targets(directory, cluster):
-        try:
-            _two_more(life, others["invoice"], others["foreign"])
-            _there_and_back(life, bot)
-            _refused(life, bot, others["unbuildable"])
-            _full_server(life, bot, others["late"])
-            _without_plugin(life, others["plain"])
-            _without_rights(life)
-            _without_servers_and_account(life, bot)
-            life.ended = time.time()
-        finally:
-            names, gone = [release.name for release in others.values()], ("--ignore-not-found", "--timeout=120s")
-            cluster.kubectl("-n", NAMESPACE, "delete", "ar", *names, *gone)
-            cluster.kubectl("-n", NAMESPACE, "delete", "deployment", PLAIN, *gone)
-    measured("seconds of the life that Prometheus watched", round(time.monotonic() - began))
-    return life
+def play(life: Life, directory: Path, bot: Release) -> None:
+    """`bot` serves its adapter v1 on two pods. `directory`: of the Prometheus that records it."""
+    names = ("invoice", "foreign", "unbuildable", "late", "plain")
+    others = invoice, foreign, unbuildable, late, plain = [Release(bot.cluster, f"{name}-bot") for name in names]
+    with targets(directory, bot.cluster), _gone_afterwards(life, others):
+        _two_more(life, invoice, foreign)
+        _there_and_back(life, bot)
+        _refused(life, bot, unbuildable)
+        _full_server(life, bot, late)
+        _without_plugin(life, plain)
+        _without_rights(life)
+        _without_servers(life, bot)
+        _without_account(life)
+        life.ended = time.time()
+    measured("seconds of the life that Prometheus watched", round(life.ended - life.began))
+
+
+@contextmanager
+def _gone_afterwards(life: Life, releases: Sequence[Release]) -> Iterator[None]:
+    """What cannot be deleted is said; it hides no failure of what was played."""
+    try:
+        yield
+    finally:
+        life.say("deletes what was made for it")
+        names, how = [release.name for release in releases], ("--ignore-not-found", "--timeout=180s")
+        for what in (("ar", *names), ("deployment", PLAIN)):
+            life.say(life.cluster.kubectl("-n", NAMESPACE, "delete", *what, *how, check=False).strip())
 
 
 def _two_more(life: Life, invoice: Release, foreign: Release) -> None:
     """One serves another adapter on the same base, one is for another base."""
     invoice.set_spec(spec_of(source="support-bot/v2"))
     foreign.set_spec(spec_of(source="other-base"))
+    life.say("waits for a second release on the base")
     invoice.until("Ready", "True", "Serving")
     life.expect("AdapterReleaseImportFailed", namespace=NAMESPACE, name=foreign.name, reason="BaseMismatch")
 
@@ -151,26 +119,29 @@ def _two_more(life: Life, invoice: Release, foreign: Release) -> None:
 def _there_and_back(life: Life, bot: Release) -> None:
     cluster, fault = bot.cluster, Fault(bot)
     with Load(cluster, bot.name, rate=4), Streams(bot):
-        bot.set_spec(_spec("0.01", "17m"))
-        bot.until_serving("Artifact", seconds=600)
-        cluster.until("three quarters of a minute of it", lambda: life.has_served("Artifact", 45), 180)
+        bot.set_spec(_spec(life, "0.01", "17m"))
+        life.say("waits for the merged model to serve, and three quarters of a minute of it")
+        bot.until_serving("Artifact", seconds=1200)
+        cluster.until("it serves for so long", lambda: life.has_served("Artifact", 45, bot.name), 300)
         life.fails_at = time.time()
         fault.begin(fails=True)
         try:
-            bot.until_serving("Adapter", seconds=180)
+            life.say("waits for the way back, since it answers 500")
+            bot.until_serving("Adapter", seconds=300)
         finally:
             fault.end()
-        cluster.until("as long after it", lambda: life.has_served("Adapter", 45), 180)
+        cluster.until("as long after it", lambda: life.has_served("Adapter", 45, bot.name), 300)
     life.pictured_until = time.time()
     life.expect("AdapterReleaseRolledBack", namespace=NAMESPACE, name=bot.name)
     life.expect("AdapterReleaseServingErrors", namespace=NAMESPACE, release=f"{NAMESPACE}/{bot.name}")
     life.expect("AdapterReleaseWaitingForPeople", name=bot.name, what="Decision")
 
 
-def _spec(min_speedup: str, duration: str) -> Json:
-    """An artifact of its own, since it will be rejected; quantized, so that its build can be seen."""
+def _spec(life: Life, min_speedup: str, duration: str) -> Json:
+    """An artifact of its own, since it will be rejected; quantized, so that its build can be seen. Not one that an
+    earlier life has left in the store: it would not be built."""
     spec = spec_of("Stable")
-    spec["build"]["quantization"]["calibration"]["samples"] = 24
+    spec["build"]["quantization"]["calibration"]["samples"] = 24 + round(life.began) % 32
     (suite,) = spec["validation"]["suites"]
     suite |= {"source": {"uri": "pvc://store/suites/short.jsonl"}, "maxQuantizedScoreDrop": "0.2"}
     spec["validation"]["benchmark"] = {"concurrency": 4, "requests": 16, "minSpeedup": min_speedup}
@@ -181,13 +152,14 @@ def _spec(min_speedup: str, duration: str) -> Json:
 
 def _refused(life: Life, bot: Release, unbuildable: Release) -> None:
     spec = cheaply(spec_of("Stable"))
-    spec["build"] |= {"deadline": "60s", "podTemplate": {"spec": {"nodeSelector": {"nowhere": "here"}}}}
+    spec["build"] |= {"deadline": "2m", "podTemplate": {"spec": {"nodeSelector": {"nowhere": "here"}}}}
     unbuildable.set_spec(spec)
-    bot.set_spec(_spec("100", "20s"))
-    life.expect("AdapterReleaseBuildStuck", name=unbuildable.name, seconds=120)
-    life.expect("AdapterReleaseDeadlineNear", name=unbuildable.name, seconds=120)
-    life.expect("AdapterReleaseBuildFailed", name=unbuildable.name, reason="BuildDeadlineExceeded")
-    bot.until("Validated", "False", "ValidationFailed", seconds=600)
+    bot.set_spec(_spec(life, "100", "20s"))
+    life.expect("AdapterReleaseBuildStuck", name=unbuildable.name, seconds=300)
+    life.expect("AdapterReleaseDeadlineNear", name=unbuildable.name, seconds=180)
+    life.expect("AdapterReleaseBuildFailed", name=unbuildable.name)
+    life.say("waits for a verdict")
+    bot.until("Validated", "False", "ValidationFailed", seconds=900)
     life.expect("AdapterReleaseValidationFailed", name=bot.name, reason="ValidationFailed")
 
 
@@ -216,17 +188,21 @@ def _without_rights(life: Life) -> None:
         life.expect("AdapterReleaseReconcileErrors", namespace=SYSTEM, controller="adapterrelease")
 
 
-def _without_servers_and_account(life: Life, bot: Release) -> None:
+def _without_servers(life: Life, bot: Release) -> None:
+    for pod in life.cluster.base_pods():
+        life.cluster.kill_container(pod)
+    life.expect("AdapterReleaseNotServing", namespace=NAMESPACE, name=bot.name)
+
+
+def _without_account(life: Life) -> None:
     """While the servers start again."""
     cluster, deployment = life.cluster, ("-n", SYSTEM, "deployment", CONTROLLER)
-    for pod in cluster.base_pods():
-        cluster.kill_container(pod)
-    life.expect("AdapterReleaseNotServing", namespace=NAMESPACE, name=bot.name)
     with _installed_again(life):
         cluster.kubectl("-n", SYSTEM, "delete", "serviceaccount", CONTROLLER)
         life.expect("AdapterReleaseUnauthorized", namespace=SYSTEM)
         cluster.kubectl("scale", *deployment, "--replicas=0")
         life.expect("AdapterReleaseControllerNotLeading", name="adapterrelease")
+    life.say("waits for the controller and the servers")
     cluster.kubectl("rollout", "status", *deployment, "--timeout=180s")
     shown = "count(adapterrelease_info) and on () sum(leader_election_master_status) == 1"
     cluster.until("one leads and shows the releases again", lambda: life.prometheus.instant(shown), 120)

@@ -151,6 +151,7 @@ def _of_bot(now: int) -> Iterator[Sample]:
     yield from _conditions(BOT, said)
     if now >= BACK:
         yield Sample("adapterrelease_waiting_for_people", {**BOT, "what": "Decision"}, 1)
+    yield Sample("adapterrelease_waited_for_people_seconds_total", BOT, max(0, now - BACK))
     for pod in ("tiny-llama-6d4-a", "tiny-llama-6d4-b"):
         lost = pod.endswith("b") and 600 <= now < 660
         yield Sample("adapterrelease_adapter_loaded", {**BOT, "pod": pod}, 0 if lost else 1)
@@ -198,8 +199,8 @@ def _of_the_others(now: int) -> Iterator[Sample]:
 
 def _step(one: Labels, step: str, since: int, lasts: int) -> Iterator[Sample]:
     yield Sample("adapterrelease_rollout_step", {**one, "step": step}, 1)
-    yield Sample("adapterrelease_rollout_step_started_timestamp_seconds", {**one, "step": step}, since)
     if step != "Idle":
+        yield Sample("adapterrelease_rollout_step_started_timestamp_seconds", {**one, "step": step}, since)
         yield Sample("adapterrelease_rollout_deadline_timestamp_seconds", one, since + lasts)
 
 

@@ -134,6 +134,20 @@ def test_queries_and_rules_ask_only_for_metrics_and_labels_that_exist(lived: tup
 
 
 @pytest.mark.prometheus
+def test_each_release_that_waits_for_people_is_listed_also_where_no_step_is_under_way(
+    lived: tuple[Prometheus, int, int],
+) -> None:
+    """A canary's step waits for an approval; after a rejection nothing is under way."""
+    server, _, ended = lived
+    (asked,) = [asked for asked in queries() if str(asked) == "fleet.json: What waits for people A"]
+    found = server.instant(asked.expr, ended - 60)
+    assert {(one["metric"]["name"], one["metric"]["what"]) for one in found} == {
+        ("invoice-bot", "Approval"),
+        ("support-bot", "Decision"),
+    }
+
+
+@pytest.mark.prometheus
 @pytest.mark.parametrize("asked", list(queries()), ids=str)
 def test_every_query_has_an_answer_in_a_life_of_releases(asked: Asked, lived: tuple[Prometheus, int, int]) -> None:
     server, began, ended = lived
