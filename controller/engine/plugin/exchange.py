@@ -29,6 +29,8 @@ GENERATING = (
     "/v1/chat/completions/batch",
     "/v1/responses",
     "/v1/messages",
+    "/cohere/v2/chat",
+    "/v1/systemone",
     "/inference/v1/generate",
     "/v1/embeddings",
     "/v2/embed",
@@ -208,7 +210,7 @@ class Exchange:
     def _hold_if_departed(self) -> Any:
         """The connection that is to end with the answer whose last bytes are sent now."""
         try:
-            if self._whole and self._kept is not None and not self._kept.is_closing() and self._has_departed():
+            if self._whole and self._kept is not None and self._has_departed() and connection.may_end(self._kept):
                 connection.hold(self._kept)
                 return self._kept
         except Exception as error:

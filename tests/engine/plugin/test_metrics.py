@@ -46,6 +46,12 @@ async def test_what_generates_nothing_is_not_counted(world: World, method: str, 
     assert "requests_total" not in world.samples()
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/systemone", "/cohere/v2/chat", "/v2/rerank", "/v1/score"])
+async def test_whatever_computes_with_a_model_is_counted(world: World, path: str) -> None:
+    await world.ask("POST", path, b'{"model":"nobody"}')
+    assert world.samples()["requests_total"] == {(*BASE, "404"): 1}
+
+
 async def test_names_that_clients_invent_make_no_series(world: World) -> None:
     for number in range(20):
         await world.complete(f"invented-{number}")
