@@ -121,7 +121,9 @@ async def test_the_first_token_of_a_response_comes_after_what_announces_it(world
     assert world.samples()["time_to_first_token_seconds_sum"][BOT1] == 5
 
 
-@pytest.mark.parametrize("told", ["null", "[]", "{}", '{"usage":null}', '{"usage":{"input_tokens":null}}', "{", "Hello"])
+@pytest.mark.parametrize(
+    "told", ["null", "[]", "{}", '{"usage":null}', '{"usage":{"input_tokens":null}}', "{", "Hello"]
+)
 async def test_a_response_that_tells_no_usage_is_no_error_of_the_plugin(world: World, told: str) -> None:
     async def telling(scope: object, receive: object, send: object) -> None:
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(told))]
