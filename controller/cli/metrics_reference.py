@@ -39,8 +39,9 @@ them.
 """
 
 _PLUGIN = """By release, version and backend, which is `adapter-` or `artifact-` and 12 characters of its digest; \
-requests that concern no release are `backend="base"`. A stream's first event is the first that is no comment; the \
-seconds per output token are those from there to the end, by the tokens after the first. Tokens are counted by vLLM.
+requests that concern no release are `backend="base"`. A stream's first event is the first that is no comment \
+and not the announcement of a response; the seconds per output token are those from there to the end, by the tokens \
+after the first. Tokens are counted by vLLM.
 """
 
 _JOB = """While an import, a build or a validation runs. The controller shows those of builds as \

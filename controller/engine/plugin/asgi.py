@@ -55,8 +55,8 @@ async def read_body(receive: Receive) -> bytes:
 
 
 async def answer(send: Send, status: int, document: object, headers: Iterable[Header] = ()) -> None:
-    """One whole JSON answer."""
-    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    """One whole JSON answer. In ASCII: clients choose names of models, and half a surrogate has no UTF-8."""
+    body = json.dumps(document, separators=(",", ":")).encode()
     first: list[Header] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": [*first, *headers]})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -22,6 +22,11 @@ def under(receive: Receive) -> Any:
     return transport if _HOLD is not None and transport is not None and transport.can_write_eof() else None
 
 
+def may_end(transport: Any) -> bool:
+    """Not where it ends already, nor before a request that was sent behind this one: that would lose its answer."""
+    return not transport.is_closing() and not getattr(transport.get_protocol(), "pipeline", ())
+
+
 def hold(transport: Any) -> None:
     """To be said before the last bytes are sent: the kernel keeps them for `end`, 200 ms at most."""
     transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _HOLD, 1)
@@ -30,4 +35,5 @@ def hold(transport: Any) -> None:
 def end(transport: Any) -> None:
     """To be said when they are sent: they leave with the end as one segment. uvicorn closes what is left, 5 s later if
     the client does not."""
-    transport.write_eof()
+    if not transport.is_closing():  # by uvicorn, or by a client that left while they waited for it
+        transport.write_eof()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from . import connection
+from . import connection, usage
 from .alias import Asked, asked_model, with_model
 from .answers import Answer, Held, Step
 from .asgi import Header, Message, Receive, Scope, Send, header, media_type, with_length
@@ -29,6 +29,8 @@ GENERATING = (
     "/v1/chat/completions/batch",
     "/v1/responses",
     "/v1/messages",
+    "/cohere/v2/chat",
+    "/v1/systemone",
     "/inference/v1/generate",
     "/v1/embeddings",
     "/v2/embed",
@@ -59,7 +61,8 @@ class Exchange:
         self._kept: Any = None  # the connection of a stream, which did not say that it ends
         self._began = self._first = 0.0
         self._status = 0
-        self._whole = self._left = self._streams = self._measured = False
+        self._told = b""  # the piece of the answer that has the usage, where vLLM tells it nowhere else
+        self._whole = self._left = self._streams = self._measured = self._tells = False
 
     async def prepare(self) -> None:
         try:
@@ -148,6 +151,7 @@ class Exchange:
         if path.endswith(GENERATING):
             self._series = self._plugin.measured.series(declared.labels if declared else BASE)
             self._series.began(self)
+            self._tells = path.endswith(usage.RESPONSES)
 
     async def receive(self) -> Message:
         message = self._taken.popleft() if self._taken else await self._receive()
@@ -175,8 +179,11 @@ class Exchange:
             self._streams = media_type(message.get("headers", ())) == b"text/event-stream"
             extra = self._headers(message.get("headers", ()))
         elif message["type"] == "http.response.body":
-            if not self._first and self._streams and message.get("body", b":")[:1] not in b":":
+            piece = message.get("body", b"")
+            if not self._first and self._streams and usage.is_of_the_model(piece):
                 self._first = self._plugin.clock()
+            if self._tells and usage.may_tell(piece):
+                self._told = piece
             if not message.get("more_body", False):
                 self._whole = True
         if self._answer is None:
@@ -208,7 +215,7 @@ class Exchange:
     def _hold_if_departed(self) -> Any:
         """The connection that is to end with the answer whose last bytes are sent now."""
         try:
-            if self._whole and self._kept is not None and not self._kept.is_closing() and self._has_departed():
+            if self._whole and self._kept is not None and self._has_departed() and connection.may_end(self._kept):
                 connection.hold(self._kept)
                 return self._kept
         except Exception as error:
@@ -249,17 +256,10 @@ class Exchange:
         now = self._plugin.clock()
         code = 499 if self._left else self._status or 500
         series.answered(code, now - self._began)
-        prompt, generated = _usage(self.scope)
+        prompt, generated = usage.told_by(self._told) if self._told else usage.left_in(self.scope)
         series.tokens(prompt, generated)
         if self._first:
             series.streamed(self._first - self._began, now - self._first, generated)
-
-
-def _usage(scope: Scope) -> tuple[int, int]:
-    """vLLM leaves the tokens of a finished request in its state, "for middlewares". Asking for them by
-    `stream_options` would change the stream: `system_fingerprint` moves to another event."""
-    usage = getattr(scope["state"].get("request_metadata"), "final_usage_info", None)
-    return getattr(usage, "prompt_tokens", None) or 0, getattr(usage, "completion_tokens", None) or 0
 
 
 def _whole_body(body: bytes) -> Message:

@@ -16,7 +16,7 @@ from .asgi import Message, Receive, Scope, Send
 from .failures import say, warn
 from .inside import UnlistableError, shown
 from .plugin import Plugin
-from .state import Declaration, InvalidError, declaration
+from .state import Declaration, InvalidError, Missing, declaration
 
 FILE = "annotations"
 PREFIX = "engine.adapterrelease.dev/"
@@ -66,7 +66,7 @@ class Restore:
                     await self._one(missing.declared)
 
     async def _one(self, declared: Declaration) -> None:
-        """Loaded and declared, or missing. A declaration that came meanwhile stays."""
+        """Loaded and declared, or missing; never raises. A declaration that came meanwhile stays."""
         state, name = self._plugin.state, declared.name
         before = state.missing.get(name)
         try:
@@ -79,13 +79,21 @@ class Restore:
             why = f"{type(error).__name__}: {error}"
         if name in state.models or state.missing.get(name) is not before:
             return
+        try:
+            self._settle(declared, why, before)
+        except Exception as error:
+            self._plugin.failures.report("restore", error)
+            if name not in state.models:
+                state.miss(declared, f"{type(error).__name__}: {error}")
+
+    def _settle(self, declared: Declaration, why: str | None, before: Missing | None) -> None:
         if why is None:
             self._plugin.declare(declared)
-            say("restored %s from %s", name, declared.path)
+            say("restored %s from %s", declared.name, declared.path)
         else:
             self._plugin.miss(declared, why)
             if before is None or before.why != why:
-                warn("%s could not be restored, and is tried again: %s", name, why)
+                warn("%s could not be restored, and is tried again: %s", declared.name, why)
 
     async def _load(self, declared: Declaration) -> str | None:
         """Why it could not be loaded, in vLLM's words."""

@@ -16,7 +16,11 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-POSTS = ("/v1/completions", "/v1/chat/completions", "/tokenize", "/v1/load_lora_adapter", "/v1/unload_lora_adapter")
+RESPONSES = "/v1/responses"
+POSTS = (
+    *("/v1/completions", "/v1/chat/completions", RESPONSES, "/tokenize"),
+    *("/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
+)
 DOORS = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/invocations")
 WORDS = 4
 
@@ -106,6 +110,8 @@ class FakeVllm:
         if weights is None:
             said = f"The model `{model}` does not exist. Valid aliases: tiny."
             return await _error(send, 404, said, "NotFoundError", "model")
+        if path == RESPONSES:
+            return await self._respond(document, model, weights, send)
         usage = SimpleNamespace(prompt_tokens=3, completion_tokens=WORDS)
         metadata = scope["state"]["request_metadata"] = SimpleNamespace(final_usage_info=None)
         self.began.put_nowait(model)
@@ -132,12 +138,31 @@ class FakeVllm:
         finally:
             leaving.cancel()
 
+    async def _respond(self, document: Message, model: str, weights: str, send: Send) -> None:
+        """Two events before there is a token; the usage in the answer, and nowhere else."""
+        usage = {"input_tokens": 3, "output_tokens": WORDS}
+        done = {"id": "resp_1", "model": model, "output": [{"text": weights}], "usage": usage}
+        if not document.get("stream"):
+            return await _json(send, 200, done)
+        await send(_start(200, [(b"content-type", b"text/event-stream; charset=utf-8")]))
+        for kind in ("response.created", "response.in_progress"):
+            await send(_event(kind, {"response": {**done, "output": [], "usage": None}}))
+        await self.gate.wait()
+        for number in range(WORDS):
+            await send(_event("response.output_text.delta", {"delta": f"{weights} {number}"}))
+        await send(_event("response.completed", {"response": done}))
+        return await send(_part(b"", False))
+
     async def _opened(self, leaving: asyncio.Task[None]) -> bool:
         """The gate is open; False: the client left before."""
         gate = asyncio.create_task(self.gate.wait())
         await asyncio.wait((gate, leaving), return_when=asyncio.FIRST_COMPLETED)
         gate.cancel()
         return self.gate.is_set()
+
+
+def _event(kind: str, document: Message) -> Message:
+    return _part(b"event: %s\ndata: %s\n\n" % (kind.encode(), _dumps({**document, "type": kind})), True)
 
 
 def _head(model: str) -> Message:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from controller.engine.plugin import plugin_version
+from tests.engine.plugin.test_drain import begun
 from tests.engine.plugin.world import AS_CONTROLLER, JSON, NEW, OLD, V1, V2, World, declared
 
 
@@ -144,6 +145,17 @@ async def test_a_forgotten_name_is_unknown_to_vllm_again(world: World) -> None:
         assert (await world.admin("DELETE", "models/bot")).status == 200
     assert (await world.complete()).status == 404
     assert world.vllm.adapters == {OLD: V1}
+
+
+async def test_the_state_is_told_whatever_a_running_request_calls_its_model(world: World) -> None:
+    """JSON can say half a surrogate, UTF-8 cannot."""
+    await world.declare()
+    world.vllm.adapters["\ud800"] = V1
+    cycle, task = await begun(world, "\\ud800", stream=False)
+    said = await world.admin("GET", "state")
+    assert (said.status, said.json["inFlight"]) == (200, {"\ud800": 1})
+    cycle.leave()
+    await task
 
 
 async def models(world: World, headers: Any = JSON) -> list[tuple[str, str]]:

@@ -94,6 +94,32 @@ async def test_a_connection_that_closes_already_is_left_alone(world: World) -> N
     assert not running.transport.said and running.answer.body.endswith(b"data: [DONE]\n\n")
 
 
+async def test_a_stream_with_a_request_behind_it_does_not_end_the_connection_before_that_is_answered(
+    world: World,
+) -> None:
+    """A client that pipelines would not get the answer; that one says that it is the last."""
+    await world.declare()
+    running, task = await begun(world)
+    running.transport.pipeline.append("the next request")
+    await world.admin("PUT", "models/bot/routed", {"routed": False})
+    world.vllm.gate.set()
+    await task
+    assert not running.transport.said and running.answer.body.endswith(b"data: [DONE]\n\n")
+    assert (await world.complete()).header(b"connection") == b"close"
+
+
+async def test_a_connection_that_is_lost_with_the_last_bytes_is_no_error_of_the_plugin(world: World) -> None:
+    """A client of HTTP/1.0 is closed by uvicorn itself, one that reads slowly may leave while the last bytes wait."""
+    await world.declare()
+    running, task = await begun(world)
+    running.lost_at_the_end = True
+    await world.admin("PUT", "models/bot/routed", {"routed": False})
+    world.vllm.gate.set()
+    await task
+    assert "eof" not in running.transport.said
+    assert not any(world.samples()["plugin_errors_total"].values())
+
+
 async def test_a_merged_model_departs_too(world: World) -> None:
     await world.declare("tiny", None, None)
     running, task = await begun(world, "tiny")

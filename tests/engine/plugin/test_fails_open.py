@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import controller.engine.plugin as package
+from tests.engine.plugin.fake_vllm import RESPONSES
 from tests.engine.plugin.test_drain import begun
 from tests.engine.plugin.world import JSON, NEW, OLD, V1, World
 
@@ -128,6 +129,14 @@ async def stream(world: World) -> bytes:
     return (await world.complete(stream=True)).body
 
 
+async def response(world: World) -> bytes:
+    return (await world.ask("POST", RESPONSES, b'{"model":"bot"}')).body
+
+
+async def response_stream(world: World) -> bytes:
+    return (await world.ask("POST", RESPONSES, b'{"model":"bot","stream":true}')).body
+
+
 async def in_pieces(world: World) -> bytes:
     body = '{"ä":1,"model":"bot","stream":true}'.encode()
     return (await world.ask("POST", "/v1/completions", [body[:9], body[9:20], body[20:]])).body
@@ -187,6 +196,8 @@ DEEDS: dict[str, Deed] = {
     for deed in (
         whole,
         stream,
+        response,
+        response_stream,
         in_pieces,
         base,
         malformed,

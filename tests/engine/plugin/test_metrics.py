@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 import pytest
 
+from tests.engine.plugin.fake_vllm import RESPONSES
 from tests.engine.plugin.test_drain import begun
 from tests.engine.plugin.world import JSON, NEW, V2, World
 
@@ -46,6 +50,12 @@ async def test_what_generates_nothing_is_not_counted(world: World, method: str, 
     assert "requests_total" not in world.samples()
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/systemone", "/cohere/v2/chat", "/v2/rerank", "/v1/score"])
+async def test_whatever_computes_with_a_model_is_counted(world: World, path: str) -> None:
+    await world.ask("POST", path, b'{"model":"nobody"}')
+    assert world.samples()["requests_total"] == {(*BASE, "404"): 1}
+
+
 async def test_names_that_clients_invent_make_no_series(world: World) -> None:
     for number in range(20):
         await world.complete(f"invented-{number}")
@@ -86,6 +96,45 @@ async def test_the_first_token_is_the_first_event_and_no_comment(world: World) -
     world.middleware._app = commenting
     await world.complete("tiny")
     assert world.samples()["time_to_first_token_seconds_sum"][BASE] == 3
+
+
+async def test_tokens_of_responses_are_those_of_their_usage(world: World) -> None:
+    """vLLM leaves none of them in the request's state."""
+    await world.declare()
+    for stream in (False, True):
+        body = json.dumps({"model": "bot", "input": "x", "stream": stream}).encode()
+        assert (await world.ask("POST", RESPONSES, body)).status == 200
+    samples = world.samples()
+    assert (samples["prompt_tokens_total"][BOT1], samples["generation_tokens_total"][BOT1]) == (6, 8)
+    assert samples["time_per_output_token_seconds_count"][BOT1] == 1
+
+
+async def test_the_first_token_of_a_response_comes_after_what_announces_it(world: World) -> None:
+    await world.declare()
+    world.vllm.gate.clear()
+    cycle = world.cycle(b'{"model":"bot","stream":true}')
+    task = asyncio.create_task(world.call(cycle, "POST", RESPONSES))
+    await cycle.until(3)
+    world.now += 5
+    world.vllm.gate.set()
+    await task
+    assert world.samples()["time_to_first_token_seconds_sum"][BOT1] == 5
+
+
+@pytest.mark.parametrize(
+    "told", ["null", "[]", "{}", '{"usage":null}', '{"usage":{"input_tokens":null}}', "{", "Hello"]
+)
+async def test_a_response_that_tells_no_usage_is_no_error_of_the_plugin(world: World, told: str) -> None:
+    async def telling(scope: object, receive: object, send: object) -> None:
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(told))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": told.encode()})
+
+    world.middleware._app = telling
+    assert (await world.ask("POST", RESPONSES, b'{"model":"tiny"}')).body == told.encode()
+    samples = world.samples()
+    assert samples["requests_total"] == {(*BASE, "200"): 1} and samples["prompt_tokens_total"][BASE] == 0
+    assert not any(samples["plugin_errors_total"].values())
 
 
 async def test_a_client_that_leaves_is_a_499(world: World) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.engine.plugin.restore import declarations
-from controller.engine.plugin.state import declaration
+from controller.engine.plugin.state import Declaration, Model, declaration
 from tests.engine.plugin.world import JSON, NEW, OLD, V1, V2, World, declared, patient, scope_of
 
 
@@ -120,6 +120,29 @@ async def test_it_is_tried_again_until_it_works(world: World) -> None:
         await pauses.end()
         assert (await world.complete()).json["choices"][0]["text"].startswith("/late")
         assert list((await world.state())["restore"]) == ["broken"]
+
+
+async def test_after_an_error_of_the_plugin_itself_it_is_tried_again_too(world: World) -> None:
+    pauses, declare, errors = Pauses(), world.plugin.declare, [OSError("again"), OSError("first")]
+
+    def failing(declared: Declaration) -> Model:
+        if errors:
+            raise errors.pop()
+        return declare(declared)
+
+    world.with_restore(pause=pauses)
+    world.plugin.declare = failing  # type: ignore[method-assign]
+    annotate(world, wanted("bot", OLD, V1), wanted("broken", "broken@cccccccccccc", "/gone"))
+    async with started(world) as said:
+        assert said == ["lifespan.startup.complete"]
+        await asyncio.wait_for(pauses.waits.acquire(), 10)
+        for why in ("first", "again"):
+            assert (await world.state())["restore"]["bot"] == f"OSError: {why}"
+            assert (await world.complete()).status == 503
+            await pauses.end()
+        assert (await world.complete()).json["choices"][0]["text"].startswith(V1)
+        assert list((await world.state())["restore"]) == ["broken"]
+    assert world.samples()["plugin_errors_total"]["-", "-", "-", "restore"] == 2
 
 
 @pytest.mark.parametrize("deed", ["DELETE", "PUT"])

@@ -27,10 +27,11 @@ AS_CONTROLLER: Headers = ((b"x-adapterrelease-token", TOKEN.encode()), *JSON)
 
 
 class Transport:
-    """The connection, and its socket. `said`: what the plugin does to it."""
+    """The connection, its socket, and uvicorn's protocol on it. `said`: what the plugin does to it."""
 
     def __init__(self) -> None:
         self.said: list[object] = []
+        self.pipeline: list[object] = []  # requests that were sent behind this one
         self.closing = False
         self.is_plain = True
 
@@ -44,7 +45,12 @@ class Transport:
     def can_write_eof(self) -> bool:
         return self.is_plain
 
+    def get_protocol(self) -> Transport:
+        return self
+
     def write_eof(self) -> None:
+        if self.closing:
+            raise RuntimeError("the handler is closed")
         self.said.append("eof")
 
     def is_closing(self) -> bool:
@@ -56,6 +62,7 @@ class Cycle:
 
     def __init__(self, parts: Iterable[bytes]) -> None:
         self.transport = Transport()
+        self.lost_at_the_end = False  # the connection, with the last message
         self.said_before_the_end: list[object] = []  # to the transport, when the last message was sent
         self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         parts = list(parts) or [b""]
@@ -77,6 +84,8 @@ class Cycle:
         async with self.arrived:
             self.sent.append(dict(message))
             self.said_before_the_end = list(self.transport.said)
+            if self.lost_at_the_end and not message.get("more_body", True):
+                self.transport.closing = True
             self.arrived.notify_all()
 
     async def until(self, count: int) -> None:
