@@ -31,6 +31,7 @@ from controller.domain.capacity import (
     base_replicas_wanted,
     first_replicas,
     has_all_replicas,
+    keep_base,
     needs_base,
     next_base_scale,
     overruled_at,
@@ -308,11 +309,17 @@ def test_what_a_person_scaled_up_stays_up_for_every_release_on_the_base(state: s
     """One of the two had taken it away; the other has nothing to remember."""
     memory = ScaledBase(state=state, replicas=3, revision=3)
     other = settled("other").status(base=memory).build()
-    seen = Snapshot(settled().build(), base=base(replicas=1), base_users=(other,))
-    assert plan(seen, T0 + HOUR).status.base is None
     going = settled().status(base=ScaledBase(state="ScalingDown", replicas=1, revision=3)).build()
-    made = plan(replace(seen, release=going), T0 + HOUR)
-    assert not [a for a in made.actions if isinstance(a, ScaleBase)]
+    assert kept(settled().build()).status.base == going.status.base
+    assert kept(settled().build(), other).status.base is None
+    assert kept(going, other).status.base != going.status.base and kept(going, other).actions == []
+
+
+def kept(release: AdapterRelease, *others: AdapterRelease) -> Draft:
+    """With a base that has one replica."""
+    d = Draft(Snapshot(release, base=base(replicas=1), base_users=others), T0 + HOUR, release.status)
+    keep_base(d)
+    return d
 
 
 @pytest.mark.parametrize("state", [None, "ScalingDown", "ScalingUp"])
