@@ -74,7 +74,7 @@ CANARY = {
     "approvalDeadline": "5m",
 }
 BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing", "shifting"]
-BEGINNINGS.append("settled")
+BEGINNINGS += ["settled", "third"]
 
 
 @cache
@@ -96,6 +96,11 @@ def _begun(beginning: str, pods: int, slots: int, merge_only: tuple[int, ...], p
     if beginning in stops:
         return until(world, lambda w: w.status.rollout.step is stops[beginning])
     settle(world, 80)
+    if beginning == "third":  # of three artifacts: it is shifting, the second serves, and the first is only history
+        settle(world.set_version(2), 120)
+        world.set_version(3)
+        world.edit(rollout=world.builder.wire["spec"]["rollout"] | {"strategy": "Canary", "canary": CANARY})
+        return settle(world, 60)
     if beginning == "settled":
         world.edit(rollout=world.builder.wire["spec"]["rollout"] | {"settle": {"scaleBaseTo": 0}})
         return settle(world.pass_time(4000), 20)
