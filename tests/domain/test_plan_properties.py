@@ -73,6 +73,7 @@ CANARY = {
     "steps": [{"weight": 10, "pause": "10s"}, {"weight": 60}, {"weight": 100, "pause": "1s"}],
     "approvalDeadline": "5m",
 }
+DELETIONS = ["the service", "its port", "the preview", "jobs", "the release"]
 BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing", "shifting"]
 BEGINNINGS += ["settled", "third"]
 
@@ -175,7 +176,8 @@ class Life(RuleBasedStateMachine):
         if world.status.rollout.step in (Step.SHIFTING, Step.SWITCHING) or ROUTE in world.services_taken:
             return
         alone = not world.routed_pods() and canary is not None and world.merged.get(canary.artifact) is not None
-        if world.weight and not alone and not world.http_route_is_frozen and not (self._is_deleted() and not world.finalizer):
+        is_gone = self._is_deleted() and not world.finalizer
+        if world.weight and not (alone or is_gone or world.http_route_is_frozen):
             raise Broken(f"canary: {world.weight} % are left in the HTTPRoute")
 
     def _nothing_waits_beyond_its_deadline(self) -> None:
@@ -262,7 +264,7 @@ class Life(RuleBasedStateMachine):
             observe = {"duration": f"{limit}0s", "interval": "10s"}
             self.world.edit(rollout=spec["rollout"] | {"observe": observe})
 
-    @rule(what=st.sampled_from(["the service", "its port", "the preview", "jobs", "the release"]), sure=st.integers(0, 4))
+    @rule(what=st.sampled_from(DELETIONS), sure=st.integers(0, 4))
     def user_deletes(self, what: str, sure: int) -> None:
         if what == "the service":
             self.world.selector = None
