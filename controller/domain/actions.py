@@ -141,7 +141,8 @@ class UnloadAdapter(Action):
 
 @dataclass(frozen=True)
 class EnsureMerged(Action):
-    """The Deployment and the Service NAME-preview of an artifact."""
+    """The Deployment of an artifact, and the Service NAME-preview, unless an HTTPRoute may still send it requests for
+    another one."""
 
     artifact_id: str
     path: str
@@ -154,6 +155,13 @@ class DeleteMerged(Action):
     artifact_id: str
     deployment: str
     uid: str
+
+
+@dataclass(frozen=True)
+class PointPreview(Action):
+    """The Service NAME-preview leads to the artifact, of which an HTTPRoute gets, or is about to get, a weight."""
+
+    artifact_id: str
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,8 @@ def next_base_scale(memory: BaseScale | None, use: BaseUse) -> BaseScale | None:
             return _in(memory, BaseState.SCALING_UP)
         case BaseState.SCALING_DOWN if use.replicas != memory.replicas:  # an autoscaler's: remember that one
             return None
+        case BaseState.SCALED_DOWN if up and use.needed:  # who needs it has brought it back
+            return None
         case BaseState.SCALED_DOWN if up:
             return _in(memory, BaseState.OVERRULED)
         case BaseState.SCALED_DOWN if use.needed:
@@ -166,6 +168,8 @@ def keep_base(d: Draft) -> None:
     status = d.status.model_copy(update={"observed_generation": generation})
     users = [d.seen.release.model_copy(update={"status": status}), *d.seen.base_users]
     needed = who_needs_base(users, d.seen.base_services, d.now)
+    if d.seen.base.replicas and (memory is None or memory.state is BaseState.SCALING_DOWN):
+        needed = needed or overruled_at(d.seen.base_users)
     use = BaseUse(d.seen.base.replicas, needed, serving.revision if serving is not None else 0)
     after = scale_base(d, memory, use)
     if after != memory:
@@ -223,9 +227,17 @@ def needs_base(release: AdapterRelease, now: datetime) -> str:
         return "its rollbackWindow is not over"
     if serving.unavailable_since is not None and now >= serving.unavailable_since + UNAVAILABLE_GRACE:
         return "its merged model does not answer"
-    if any(x.backend.kind is BackendKind.ADAPTER and now < x.until for x in status.rollout.draining):
+    if any(x.backend.kind is BackendKind.ADAPTER for x in status.rollout.draining):  # it may still have requests
         return "its adapter is being drained"
     return ""
+
+
+def overruled_at(others: Iterable[AdapterRelease]) -> str:
+    """Why a base that is up stays so, though nobody needs it: another release has had it at zero, and somebody has
+    scaled it up again."""
+    taken = (BaseState.SCALED_DOWN, BaseState.OVERRULED)
+    known = [r.metadata.name for r in others if r.status.base is not None and r.status.base.state in taken]
+    return f"release {known[0]} had it at zero, and somebody has scaled it up again" if known else ""
 
 
 def selecting(services: Iterable[tuple[str, Mapping[str, str]]], pods: Iterable[Mapping[str, str]]) -> list[str]:

@@ -37,7 +37,7 @@ from controller.domain.capacity import has_all_replicas
 from controller.domain.checks import Verdict, judge, judge_alone, lacks_to_judge_alone
 from controller.domain.draft import Draft
 from controller.domain.inputs import build_attempt, build_inputs, import_inputs, validate_inputs
-from controller.domain.shifting import begin_canary, has_given_back_others, wants_canary
+from controller.domain.shifting import begin_canary, has_given_back_others, not_given_back, wants_canary
 from controller.domain.snapshot import (
     BaseFacts,
     BuildResult,
@@ -207,7 +207,7 @@ def _is_late(d: Draft, backend: Backend) -> bool:
 
 def _switch_to(d: Draft, backend: Backend, reason: Reason) -> None:
     if (canary := wants_canary(d, backend, reason)) is not None:
-        if has_given_back_others(d, canary):
+        if has_given_back_others(d, backend, canary):
             begin_canary(d, backend, canary)
     elif (d.step, d.rollout.target) != (Step.SWITCHING, backend):  # else a late first switch goes on
         begin_switch(d, backend, reason)
@@ -394,7 +394,10 @@ def _validate(d: Draft, artifact: ArtifactStatus, validation: Validation) -> boo
         )
         d.rest()
         return False
-    _run(d, JobKind.VALIDATE, inputs, job)
+    if (http_route := not_given_back(d, artifact.id)) is not None:
+        d.update_rollout(progress=f"waits until HTTPRoute {http_route} is given back: it sends clients to the preview")
+    else:
+        _run(d, JobKind.VALIDATE, inputs, job)
     return False
 
 

@@ -11,7 +11,7 @@ from controller.api.reasons import Reason
 from controller.api.status import Backend, BackendKind, CanaryStatus, Step
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import Canary, CanaryStep
-from controller.domain.actions import SetWeight
+from controller.domain.actions import PointPreview, SetWeight
 from controller.domain.backends import can_answer, pods_of
 from controller.domain.canary import (
     Decision,
@@ -33,9 +33,17 @@ def wants_canary(d: Draft, target: Backend, reason: Reason) -> Canary | None:
     return d.seen.release.spec.rollout.canary if takes_over else None
 
 
-def has_given_back_others(d: Draft, canary: Canary) -> bool:
-    """Nothing is remembered of another HTTPRoute: it would never be given back."""
-    return d.rollout.canary is None or d.rollout.canary.http_route == canary.http_route
+def has_given_back_others(d: Draft, target: Backend, canary: Canary) -> bool:
+    """Nothing is remembered of another HTTPRoute, which would never be given back, or of another candidate, whose
+    requests would go to this one at once."""
+    memory = d.rollout.canary
+    return memory is None or (memory.http_route, memory.artifact) == (canary.http_route, target.id)
+
+
+def not_given_back(d: Draft, artifact_id: str) -> str | None:
+    """Name of an HTTPRoute that may still send requests to NAME-preview, which are another candidate's."""
+    memory = d.rollout.canary
+    return memory.http_route if memory is not None and memory.artifact != artifact_id else None
 
 
 def begin_canary(d: Draft, target: Backend, canary: Canary) -> None:
@@ -111,6 +119,8 @@ def keep_weights(d: Draft) -> None:
         _drain_candidate(d, memory)
         d.update_rollout(canary=None)
         return
+    if memory.weight and seen.preview_ready is None:  # the endpoints lag behind, or it leads elsewhere
+        d.do(PointPreview(f"point the preview at artifact {memory.artifact[:19]}", memory.artifact))
     weight = weight_now(memory.weight, seen)
     if weight is not None and (weight != seen.weight or not (weight or seen.clean)):
         d.do(SetWeight(f"give the candidate {weight} % of HTTPRoute {memory.http_route}", memory.http_route, weight))

@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 Act = Callable[[Action, Turn], None]
 
-# Nothing tells the controller that these are done: it has to look again by itself, and soon.
+# Nothing tells the controller that these are done: it has to look again by itself, and soon. Not after a weight: it is
+# set again until a gateway accepts it, which may take hours.
 _UNSEEN = (
     *(actions.LoadAdapter, actions.StageAdapter, actions.ReplaceAdapter, actions.UnloadAdapter),
-    actions.SetWeight,
     *(actions.FlipAlias, actions.ClearAlias, actions.TellRouted, actions.EnsurePluginObjects),
 )
 
@@ -51,6 +51,7 @@ class Actor:
             actions.EnsureMerged: objects.ensure_merged,
             actions.DeleteMerged: objects.delete_merged,
             actions.SwitchRoute: objects.switch_route,
+            actions.PointPreview: objects.point_preview,
             actions.ScaleMerged: objects.capacity.scale_merged,
             actions.ScaleBase: objects.capacity.scale_base,
             actions.SetWeight: objects.set_weight,

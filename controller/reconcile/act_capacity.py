@@ -11,7 +11,7 @@ from typing import Any
 
 from controller.api.v1alpha1 import AdapterRelease
 from controller.domain.actions import ScaleBase, ScaleMerged
-from controller.domain.capacity import who_needs_base
+from controller.domain.capacity import overruled_at, who_needs_base
 from controller.errors import Conflict, TransientError
 from controller.reconcile.base import services_of_base
 from controller.reconcile.caches import RELEASES
@@ -91,6 +91,7 @@ class CapacityActions:
         services, _ = self._client.list(SERVICES.path(namespace))
         base, pods = self._base_and_pods(namespace, name)
         why = who_needs_base(users, services_of_base(base, pods, services), self._now())
+        why = why or overruled_at(r for r in users if r.metadata.name != turn.key.name)
         if why:
             raise BaseNeeded(f"Deployment {name} is not scaled to zero: {why}")
 

@@ -18,6 +18,7 @@ from controller.domain.actions import (
     EnsureJob,
     EnsureMerged,
     EnsurePluginObjects,
+    PointPreview,
     RemoveFinalizer,
     SetWeight,
     SwitchRoute,
@@ -130,12 +131,16 @@ class ObjectActions:
 
     def ensure_merged(self, action: EnsureMerged, turn: Turn) -> None:
         """Once made it is not changed again: a new base template must not restart what serves."""
+        canary = turn.snapshot.release.status.rollout.canary
         self._engine_objects.ensure(turn.key.namespace)
-        port = turn.port_of(artifact_backend(action.artifact_id))
-        self._point(turn, preview_service(turn.snapshot, action.artifact_id, port))
+        if canary is None or canary.artifact == action.artifact_id:  # else its clients would be sent here
+            self._point_preview(turn, action.artifact_id)
         wanted = merged_deployment(turn.snapshot, turn.base, action.artifact_id, action.path, self._verification)
         made = self._create(turn, DEPLOYMENTS, wanted)
         self._create(turn, BUDGETS, budget(made))
+
+    def point_preview(self, action: PointPreview, turn: Turn) -> None:
+        self._point_preview(turn, action.artifact_id)
 
     def delete_merged(self, action: DeleteMerged, turn: Turn) -> None:
         self._fence.check(turn)
@@ -188,7 +193,13 @@ class ObjectActions:
             return  # contract_map says so
         if not artifact.merge_only:  # else there is no live adapter
             self._point(turn, adapter_service(turn.snapshot, artifact.adapter_digest, turn.base.port))
-        self._point(turn, preview_service(turn.snapshot, artifact.id, turn.port_of(artifact_backend(artifact.id))))
+        self._point_preview(turn, artifact.id)
+
+    def _point_preview(self, turn: Turn, artifact_id: str) -> None:
+        """Fenced: a canary, or a validation, of another artifact may have begun since."""
+        self._fence.check(turn)
+        port = turn.port_of(artifact_backend(artifact_id))
+        self._point(turn, preview_service(turn.snapshot, artifact_id, port))
 
     def _set_finalizers(self, turn: Turn, finalizers: list[str]) -> None:
         patch = {"metadata": {"resourceVersion": turn.resource_version, "finalizers": finalizers}}

@@ -33,7 +33,7 @@ from controller.reconcile.pods import is_running, living, pod_facts
 from controller.reconcile.route import Answer, address_of, ask_route, ready_endpoints, route_facts
 from controller.reconcile.servers import Servers
 from controller.runtime.client import KubeClient
-from controller.runtime.resources import CONFIGMAPS, Key
+from controller.runtime.resources import CONFIGMAPS, DEPLOYMENTS, Key
 
 Json = Mapping[str, Any]
 
@@ -94,7 +94,7 @@ class Observer:
     def _base(self, release: AdapterRelease) -> tuple[BaseFacts | None, str | None]:
         """The facts and the API key of its servers."""
         namespace = release.metadata.namespace
-        deployment = self._caches.deployments.get(namespace, release.spec.base_ref.name)
+        deployment = self._base_deployment(release)
         if deployment is None:
             return None, None
         base = base_facts(deployment)
@@ -103,6 +103,17 @@ class Observer:
         except ApiKeyNotReadable as error:
             problem = Problem(error.reason, error.message)
             return replace(base, problems=(*base.problems, problem)), None
+
+    def _base_deployment(self, release: AdapterRelease) -> Json | None:
+        """Read afresh while the release remembers that it has scaled it: who takes an old number of replicas for the
+        one there is forgets that the base is at zero."""
+        namespace, name = release.metadata.namespace, release.spec.base_ref.name
+        if release.status.base is None:
+            return self._caches.deployments.get(namespace, name)
+        try:
+            return self._client.get(DEPLOYMENTS.path(namespace, name))
+        except NotFound:
+            return None
 
     def _base_pods(self, release: AdapterRelease, base: BaseFacts | None, api_key: str | None) -> tuple[PodFacts, ...]:
         key = Key(release.metadata.namespace, release.metadata.name)

@@ -15,6 +15,7 @@ from controller.api.status import AdapterReleaseStatus, Backend, BackendKind, Re
 from controller.api.types import parse_duration
 from controller.api.v1alpha1 import RETRY_ANNOTATION
 from controller.domain import actions as act
+from controller.domain.capacity import who_needs_base
 from controller.domain.inputs import build_attempt, build_inputs, spec_inputs, validate_inputs
 from controller.domain.snapshot import JobFacts, JobState, LoadFailure, PodFacts, Snapshot, artifact_label, hex_of
 from tests.domain.world import ARTIFACT, ROUTE, ROUTED, BasePod, Broken, Job, Merged, World
@@ -186,6 +187,10 @@ def _ensure_job(world: World, action: act.EnsureJob, seen: Snapshot) -> None:
     if key in world.jobs:
         return
     status = seen.release.status
+    if action.kind is act.JobKind.VALIDATE:
+        if stale(world, seen):
+            return
+        _lead_preview_to(world, status.artifact.id if status.artifact else "")
     if action.kind is act.JobKind.BUILD and status.artifact and status.artifact.inputs == _build_inputs(seen):
         raise Broken("8: what is built is built again")
     if action.kind is act.JobKind.BUILD and status.adapter is not None:
@@ -400,6 +405,11 @@ def _has_had_its_time(world: World, engine_name: str, known: PodFacts) -> None:
 
 
 def _ensure_merged(world: World, action: act.EnsureMerged, seen: Snapshot) -> None:
+    canary = seen.release.status.rollout.canary
+    if canary is None or canary.artifact == action.artifact_id:
+        if stale(world, seen):
+            return
+        _lead_preview_to(world, action.artifact_id)
     if action.artifact_id in world.merged or seen.base is None:
         return
     if (action.artifact_id, spec_inputs(seen.release)) in world.spec_rejections and not stale(world, seen):
@@ -409,6 +419,40 @@ def _ensure_merged(world: World, action: act.EnsureMerged, seen: Snapshot) -> No
     world.counter += 1
     world.merged[action.artifact_id] = Merged(action.artifact_id, f"m{world.counter}", port=seen.base.port)
     world.merged[action.artifact_id].plugin = seen.base.has_plugin  # (in truth always; here both are tried)
+
+
+def _point_preview(world: World, action: act.PointPreview, seen: Snapshot) -> None:
+    if not stale(world, seen):
+        _lead_preview_to(world, action.artifact_id)
+
+
+def _lead_preview_to(world: World, artifact_id: str) -> None:
+    before = world.merged.get(world.preview or "")
+    if world.weight and world.preview != artifact_id and before is not None and before.available:
+        raise Broken("2: NAME-preview was pointed elsewhere while an HTTPRoute sends requests there")
+    world.preview = artifact_id
+
+
+def _scale_base(world: World, action: act.ScaleBase, seen: Snapshot) -> None:
+    if world.base is None or world.base.replicas != action.seen:
+        return  # act: somebody was quicker
+    if action.replicas == 0:
+        if stale(world, seen) or who_needs_base([world.release()], world.base_services(), world.now):
+            return  # act's guards
+        if any(p.running for p in world.pods.values() if not p.mute):
+            _has_drained(world)
+        world.base_had = action.seen
+    elif world.base_had not in (None, action.replicas):
+        raise Broken("8: the base gets another number of replicas than it had")
+    else:
+        world.base_had = None
+    world.scale_base(action.replicas)
+
+
+def _has_drained(world: World) -> None:
+    draining = [x for x in world.status.rollout.draining if x.backend.kind is BackendKind.ADAPTER]
+    if any(world.now < x.until + DRAIN_LIMIT for x in draining):
+        raise Broken("4: the base was scaled to zero while requests ran on it")
 
 
 def _delete_merged(world: World, action: act.DeleteMerged, seen: Snapshot) -> None:
@@ -454,7 +498,7 @@ def _switch_route(world: World, action: act.SwitchRoute, seen: Snapshot) -> None
 
 
 def _set_weight(world: World, action: act.SetWeight, seen: Snapshot) -> None:
-    if stale(world, seen):
+    if stale(world, seen) or world.http_route_is_frozen:
         return
     canary = seen.release.status.rollout.canary
     if canary is None or canary.http_route != action.http_route:
@@ -517,5 +561,7 @@ _DEEDS: dict[type[act.Action], Callable[[World, Any, Snapshot], None]] = {
     act.EnsureMerged: _ensure_merged,
     act.DeleteMerged: _delete_merged,
     act.SwitchRoute: _switch_route,
+    act.PointPreview: _point_preview,
     act.SetWeight: _set_weight,
+    act.ScaleBase: _scale_base,
 }

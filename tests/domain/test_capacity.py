@@ -31,8 +31,10 @@ from controller.domain.capacity import (
     base_replicas_wanted,
     first_replicas,
     has_all_replicas,
+    keep_base,
     needs_base,
     next_base_scale,
+    overruled_at,
     replicas_of_base,
     replicas_wanted,
     scale_base,
@@ -142,8 +144,8 @@ UNSETTLED: list[tuple[ReleaseBuilder, str]] = [
     (serving(settled(), settle_at=T0 + 2 * HOUR), "its rollbackWindow is not over"),
     (serving(settled(), settle_at=None), "its rollbackWindow is not over"),
     (serving(settled(), unavailable_since=T0 + HOUR - timedelta(seconds=30)), "its merged model does not answer"),
-    (
-        settled().status(rollout=RolloutStatus(draining=[Draining(backend=adapter(D1), until=T0 + 2 * HOUR)])),
+    (  # a request of before runs on
+        settled().status(rollout=RolloutStatus(draining=[Draining(backend=adapter(D1), until=T0)])),
         "its adapter is being drained",
     ),
     (serving(settled(), backend=adapter(D1)).metadata(deletionTimestamp="2026-01-01T00:00:00Z"), "being deleted"),
@@ -232,7 +234,8 @@ class Base(RuleBasedStateMachine):
     @rule(replicas=st.integers(1, 5))
     def a_person_or_an_autoscaler_scales_it(self, replicas: int) -> None:
         """Against what was done: once that is known to be done. Before, nobody can tell it from a step of ours."""
-        if self.replicas == 0 and self.memory is not None and self.memory.state is BaseState.SCALED_DOWN:
+        known = self.memory is not None and self.memory.state is BaseState.SCALED_DOWN
+        if self.replicas == 0 and known and not self.needed:
             self.persons_up = True
         self.replicas = replicas
 
@@ -294,6 +297,35 @@ def test_a_base_that_a_person_scaled_to_zero_is_the_persons() -> None:
     assert next_base_scale(overruled, use) == overruled
     assert base_replicas_wanted(overruled, use) is None
     assert base_replicas_at_the_end(overruled, 0) is None
+
+
+def test_a_base_that_was_brought_back_for_another_release_is_not_the_persons() -> None:
+    """Else it would not go again when that one has settled."""
+    assert next_base_scale(BaseScale(BaseState.SCALED_DOWN, 3, 1), BaseUse(3, "release other: step Loading", 1)) is None
+
+
+@pytest.mark.parametrize("state", ["ScaledDown", "Overruled"])
+def test_what_a_person_scaled_up_stays_up_for_every_release_on_the_base(state: str) -> None:
+    """One of the two had taken it away; the other has nothing to remember."""
+    memory = ScaledBase(state=state, replicas=3, revision=3)
+    other = settled("other").status(base=memory).build()
+    going = settled().status(base=ScaledBase(state="ScalingDown", replicas=1, revision=3)).build()
+    assert kept(settled().build()).status.base == going.status.base
+    assert kept(settled().build(), other).status.base is None
+    assert kept(going, other).status.base != going.status.base and kept(going, other).actions == []
+
+
+def kept(release: AdapterRelease, *others: AdapterRelease) -> Draft:
+    """With a base that has one replica."""
+    d = Draft(Snapshot(release, base=base(replicas=1), base_users=others), T0 + HOUR, release.status)
+    keep_base(d)
+    return d
+
+
+@pytest.mark.parametrize("state", [None, "ScalingDown", "ScalingUp"])
+def test_a_release_that_has_not_had_it_at_zero_keeps_it_up_for_nobody(state: str | None) -> None:
+    memory = ScaledBase(state=state, replicas=3, revision=3) if state else None
+    assert overruled_at([settled("other").status(base=memory).build()]) == ""
 
 
 def test_a_request_that_is_still_on_its_way_is_undone_when_the_need_comes_first() -> None:

@@ -36,6 +36,8 @@ EDITS = [
     "canary",
     "blue green",
     "approval",
+    "settle",
+    "no settle",
 ]
 POD_CHANGES = ["crash", "ready", "mute", "unready", "deleted", "refuses one", "refuses all", "fails to replace", "full"]
 POD_CHANGES += ["loses writes", "streams", "streams end"]
@@ -63,13 +65,17 @@ SURROUNDINGS = [
     "free",
     "rival",
     "plugin",
+    "base to zero",
+    "base up",
 ]
 CANARY = {
     "httpRoute": "bot",
     "steps": [{"weight": 10, "pause": "10s"}, {"weight": 60}, {"weight": 100, "pause": "1s"}],
     "approvalDeadline": "5m",
 }
+DELETIONS = ["the service", "its port", "the preview", "jobs", "the release"]
 BEGINNINGS = ["applied", "served", "updating", "building", "validating", "observed", "promoted", "renewing", "shifting"]
+BEGINNINGS += ["settled", "third"]
 
 
 @cache
@@ -91,6 +97,14 @@ def _begun(beginning: str, pods: int, slots: int, merge_only: tuple[int, ...], p
     if beginning in stops:
         return until(world, lambda w: w.status.rollout.step is stops[beginning])
     settle(world, 80)
+    if beginning == "third":  # of three artifacts: it is shifting, the second serves, and the first is only history
+        settle(world.set_version(2), 120)
+        world.set_version(3)
+        world.edit(rollout=world.builder.wire["spec"]["rollout"] | {"strategy": "Canary", "canary": CANARY})
+        return settle(world, 60)
+    if beginning == "settled":
+        world.edit(rollout=world.builder.wire["spec"]["rollout"] | {"settle": {"scaleBaseTo": 0}})
+        return settle(world.pass_time(4000), 20)
     return settle(world.set_version(2), 8) if beginning == "renewing" else world
 
 
@@ -162,7 +176,8 @@ class Life(RuleBasedStateMachine):
         if world.status.rollout.step in (Step.SHIFTING, Step.SWITCHING) or ROUTE in world.services_taken:
             return
         alone = not world.routed_pods() and canary is not None and world.merged.get(canary.artifact) is not None
-        if world.weight and not alone and not (self._is_deleted() and not world.finalizer):
+        is_gone = self._is_deleted() and not world.finalizer
+        if world.weight and not (alone or is_gone or world.http_route_is_frozen):
             raise Broken(f"canary: {world.weight} % are left in the HTTPRoute")
 
     def _nothing_waits_beyond_its_deadline(self) -> None:
@@ -241,18 +256,22 @@ class Life(RuleBasedStateMachine):
             if canary and artifact:
                 approved = {"approved": {"artifact": artifact.id, "weight": 100}}
                 self.world.edit(rollout=spec["rollout"] | {"canary": canary | approved})
+        elif what in ("settle", "no settle"):
+            self.world.edit(rollout=spec["rollout"] | {"settle": {"scaleBaseTo": 0} if what == "settle" else {}})
         elif what == "history":
             self.world.edit(rollout=spec["rollout"] | {"revisionHistoryLimit": limit})
         else:
             observe = {"duration": f"{limit}0s", "interval": "10s"}
             self.world.edit(rollout=spec["rollout"] | {"observe": observe})
 
-    @rule(what=st.sampled_from(["the service", "its port", "jobs", "the release"]), sure=st.integers(0, 4))
+    @rule(what=st.sampled_from(DELETIONS), sure=st.integers(0, 4))
     def user_deletes(self, what: str, sure: int) -> None:
         if what == "the service":
             self.world.selector = None
         elif what == "its port":
             self.world.target_port = 1
+        elif what == "the preview":
+            self.world.preview = None
         elif what == "jobs":
             self.world.jobs, self.world.started = {}, {}
         elif sure == 4:
@@ -300,7 +319,7 @@ class Life(RuleBasedStateMachine):
     def pods_come_and_go(self) -> None:
         for name in [n for n, p in self.world.pods.items() if p.deleting]:
             del self.world.pods[name]
-        if len(self.world.pods) < 4:
+        if len(self.world.pods) < 4 and self.world.base is not None and self.world.base.replicas:
             self.world.add_pod()
 
     @precondition(lambda self: self.world.merged)
@@ -336,8 +355,11 @@ class Life(RuleBasedStateMachine):
         else:
             self.world.answers_wrong = what == "wrong"
 
-    @rule(what=st.sampled_from(["late", "on time", "accepts", "its owner applies"]))
+    @rule(what=st.sampled_from(["late", "on time", "accepts", "its owner applies", "frozen", "thawed"]))
     def the_gateway(self, what: str) -> None:
+        if what in ("frozen", "thawed"):
+            self.world.http_route_is_frozen = what == "frozen"
+            return
         if what == "its owner applies":
             self.world.weight = 0
         elif what != "accepts":
@@ -356,6 +378,8 @@ class Life(RuleBasedStateMachine):
             world.base_gets_another_port()
         elif what == "base broken" and world.base is not None:
             world.base = replace(world.base, problems=(Problem(Reason.LORA_NOT_ENABLED, "no --enable-lora"),))
+        elif what in ("base to zero", "base up"):
+            world.person_scales_base(0 if what == "base to zero" else 2)
         elif what == "plugin":
             world.base_gets_the_plugin()
         elif what == "rival" and not world.history:
@@ -411,6 +435,7 @@ class Life(RuleBasedStateMachine):
         assert not any(p.label or p.routed for p in self.world.pods.values())
         left = [n for p in self.world.pods.values() for n in p.adapters if n.startswith(ROUTE)]
         assert not (was_waiting and left)
+        assert self.world.base is None or self.world.base_had is None, "its base does not get back what it had"
 
     def _check_what_serves(self) -> None:
         status, spec = self.world.status, self.world.release().spec

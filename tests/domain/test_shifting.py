@@ -10,7 +10,7 @@ from controller.api.status import Step
 from controller.domain import actions as act
 from controller.domain.canary import Sighting
 from tests.builders import BUILD, VALIDATION, adapter, artifact
-from tests.domain.lives import M1, V1, break_it, in_step, serving_v1, steps_of
+from tests.domain.lives import M1, M2, V1, break_it, in_step, promoted, serving_v1, steps_of
 from tests.domain.turns import quiet, run, settle, until
 from tests.domain.world import World
 
@@ -225,3 +225,55 @@ def test_an_http_route_that_cannot_be_read_does_not_hold_up_the_way_back(monkeyp
     settle(world, 20, tick=10)
     assert world.status.rollout.step is not Step.ROLLING_BACK
     assert world.status.rollout.canary is not None
+
+
+# -- the preview: what the weights send to
+
+
+def third_in_canary() -> World:
+    """v3 is at 10 %, v2 serves merged, and the merged v1 is history."""
+    world = until(promoted().set_version(2), lambda w: w.served == artifact(M2))
+    settle(world, 120)
+    assert M1 not in world.merged
+    world.set_version(3).edit(rollout=rollout() | {"scaleDownDelay": "10m"})
+    return settle(until(world, lambda w: w.accepted == 10), 2)
+
+
+def test_a_revision_that_has_to_start_takes_no_preview_from_under_the_http_route() -> None:
+    """There would be nobody behind it yet, and gateways hear late that its weight is gone."""
+    world = third_in_canary()
+    candidate = world.preview
+    revision = next(h.revision for h in world.history if h.backend == artifact(M1))
+    world.edit(rollback={"revision": revision})
+    until(world, lambda w: M1 in w.merged)  # deeds.py looks at each action
+    assert (world.weight, world.preview) == (0, candidate)
+    until(world, lambda w: w.served == artifact(M1))
+
+
+def test_a_canary_that_begins_again_finds_its_preview_though_that_was_pointed_elsewhere() -> None:
+    world = third_in_canary()
+    candidate = world.preview
+    settle(world.edit(stage="Experimental"), 5)
+    assert world.weight == 0
+    world.preview = M2
+    until(world.edit(stage="Stable"), lambda w: w.accepted == 10)
+    assert world.preview == candidate
+
+
+def test_a_preview_that_somebody_deleted_is_made_again() -> None:
+    world = settle(at(10), 2)
+    world.preview = None
+    settle(world, 3)
+    assert (world.preview, world.weight) == (M1, 10)
+
+
+def test_the_next_artifact_is_not_judged_while_an_http_route_sends_clients_to_the_preview() -> None:
+    world = settle(at(50), 2)
+    world.http_route_is_frozen = True
+    until(world.set_version(2), lambda w: M2 in w.merged)
+    settle(world, 10)
+    assert (world.weight, world.preview) == (50, M1)
+    assert "until HTTPRoute bot is given back" in world.condition("Progressing")[2]
+    world.http_route_is_frozen = False
+    until(world, lambda w: w.accepted == 10)
+    assert world.preview == M2

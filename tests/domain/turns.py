@@ -62,7 +62,7 @@ class Controller:
             route = replace(route, answered_root=fresh.route.answered_root if fresh.route else None)
         return replace(
             fresh,
-            base=self.cached.base,
+            base=fresh.base if fresh.release.status.base is not None else self.cached.base,
             base_pods=tuple(_asked(p, now.get(p.container_id)) for p in self.cached.base_pods),
             jobs=self.cached.jobs,
             merged=self.cached.merged,
@@ -157,4 +157,6 @@ def quiet(world: World) -> None:
 def fingerprint(world: World) -> str:
     """All that an action or a status write can change."""
     up = [(m.uid, m.available) for m in world.merged.values()]
-    return repr((world.status, world.pods, up, sorted(world.jobs), world.selector, world.target_port, world.finalizer))
+    has = world.base.replicas if world.base else None
+    services = world.selector, world.target_port, world.preview
+    return repr((world.status, world.pods, up, sorted(world.jobs), services, has, world.finalizer))

@@ -156,6 +156,8 @@ class World:
         self.weight = 0  # percent for the candidate in the user's HTTPRoute
         self.accepted: int | None = 0  # by the gateway
         self.gateway_is_late = False
+        self.http_route_is_frozen = False  # its API server refuses writes
+        self.preview: str | None = None  # artifact that NAME-preview leads to
         self.services_taken: set[str] = set()
         self.rivals: tuple[str, ...] = ()
         self.latency: float | None = 0.1  # what the next validation measures at the adapter
@@ -167,6 +169,7 @@ class World:
         self.proven_adapters: set[str] = set()
         self.left_route_at: dict[str, datetime] = {}
         self.spec_rejections: set[tuple[str, str]] = set()
+        self.base_had: int | None = None  # replicas, before the controller took them away
 
     # -- the user
     def release(self) -> AdapterRelease:
@@ -283,6 +286,10 @@ class World:
         alive = {p.name for p in self.pods.values() if p.up} | {f"merged-{m.uid}" for m in self.merged.values()}
         return [p for p in self.slow_endpoints if p in alive]
 
+    def base_services(self) -> tuple[str, ...]:
+        """Those that select its pods: the route, and NAME-adapter."""
+        return (ROUTE,) if any(p.label or p.routed for p in self.pods.values()) else ()
+
     # -- what the controller sees
     def snapshot(self) -> Snapshot:
         seen = Snapshot(
@@ -292,6 +299,7 @@ class World:
             merged=tuple(self._merged_facts(m) for m in self.merged.values()),
             jobs=tuple(j.facts for j in self.jobs.values()),
             rivals=self.rivals,
+            base_services=self.base_services(),
             services_taken=tuple(sorted(self.services_taken)),
         )
         return replace(seen, route=self._route_facts(), **self._canary_facts())
@@ -300,7 +308,7 @@ class World:
         canary = self.status.rollout.canary
         if canary is None:
             return {}
-        ready = [f"merged-{m.uid}" for m in self.merged.values() if m.artifact_id == canary.artifact and m.available]
+        ready = [f"merged-{m.uid}" for m in self.merged.values() if m.artifact_id == self.preview and m.available]
         return {
             "http_route": Sighting(weight=self.accepted, clean=self.weight == 0),
             "preview_endpoints": frozenset(ready),
@@ -454,10 +462,29 @@ class World:
         self.merged.pop(artifact_id, None)
 
     def base_is_deleted(self) -> None:
-        self.base, self.pods = None, {}
+        self.base, self.pods, self.base_had = None, {}, None
+
+    def person_scales_base(self, replicas: int) -> None:
+        """Or an autoscaler. What is at zero already is nobody's news."""
+        if replicas or (self.base and self.base.replicas):
+            self.base_had = None
+        self.scale_base(replicas)
+
+    def scale_base(self, replicas: int) -> None:
+        """The pods follow."""
+        if self.base is None:
+            return
+        self.base = replace(self.base, replicas=replicas)
+        for pod in list(self.pods.values())[replicas:]:
+            pod.deleting, pod.ready = True, False
+        for _ in range(replicas - sum(not p.deleting for p in self.pods.values())):
+            self.add_pod()
 
     def base_comes_back(self, pods: int = 1) -> None:
-        self.base = base(max_cpu_loras=self.slots, port=self.base.port if self.base else 8000, has_plugin=self.plugin)
+        port, replicas = (self.base.port, self.base.replicas) if self.base else (8000, 2)
+        self.base = base(max_cpu_loras=self.slots, port=port, has_plugin=self.plugin, replicas=replicas)
+        if not replicas:
+            return
         for _ in range(pods - len(self.pods)):
             self.add_pod()
 
@@ -482,6 +509,9 @@ class World:
     def heal(self) -> None:
         """The misfortune ends."""
         self.base_comes_back()
+        memory = self.status.base.state if self.status.base else "Overruled"
+        if self.base is not None and self.base.replicas == 0 and (memory == "Overruled" or self.base_had is None):
+            self.person_scales_base(2)  # who has taken it away by hand brings it back
         for pod in self.pods.values():
             pod.ready, pod.mute, pod.refuses, pod.replacing_fails, pod.failure = True, False, set(), False, None
             pod.running, pod.loses_writes, pod.deleting = {}, False, pod.deleting or pod.plugin is not self.plugin
@@ -489,13 +519,13 @@ class World:
                 del pod.adapters[name]
         for name in [n for n, p in self.pods.items() if p.deleting]:
             del self.pods[name]
-        while len(self.pods) < (2 if self.slots == 1 else 1):  # one pod with one slot can never be updated
-            self.add_pod()
+        while self.base and self.base.replicas and len(self.pods) < (2 if self.slots == 1 else 1):
+            self.add_pod()  # one pod with one slot can never be updated
         for merged in self.merged.values():
             merged.replicas, merged.available, merged.never_starts, merged.unreadable = 1, True, False, False
             merged.refused, merged.running, merged.unheard = None, 0, False
         self.let_endpoints_catch_up()
-        self.gateway_is_late, self.accepted = False, self.weight
+        self.gateway_is_late, self.http_route_is_frozen, self.accepted = False, False, self.weight
         self.answers_wrong, self.services_taken, self.rivals = False, set(), ()
 
     def pass_time(self, seconds: float) -> World:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from controller.api.status import ArtifactStatus
+from controller.api.status import ArtifactStatus, CanaryStatus, RolloutStatus
 from controller.domain.actions import (
     AddFinalizer,
     DeleteMerged,
     EnsureJob,
     EnsureMerged,
     LoadAdapter,
+    PointPreview,
     ProbeAndLabel,
     RemoveLabel,
     ReplaceAdapter,
@@ -330,6 +331,7 @@ TAKING_AWAY = [
     DeleteMerged("why", A1, "m", "u"),
     RemoveLabel("why", "pod-0"),
     UnloadAdapter("why", "pod-0", "support-bot"),
+    PointPreview("why", A1),
 ]
 
 
@@ -574,6 +576,25 @@ def test_the_preview_follows_the_newest_artifact(world: Cluster) -> None:
     world.actor(EnsureMerged("why", A2, f"/store/artifacts/{'b' * 64}"), world.turn())
     selector = world.get(SERVICES, "support-bot-preview")["spec"]["selector"]
     assert selector["adapterrelease.dev/artifact"] == "b" * 12
+
+
+def test_the_preview_stays_while_an_http_route_sends_another_candidates_clients_there(world: Cluster) -> None:
+    canary = CanaryStatus(http_route="bot", artifact=A1, weight=0)
+    remember(world, release().status(rollout=RolloutStatus(canary=canary)))
+    world.actor(MERGE, world.turn())
+    world.actor(EnsureMerged("why", A2, f"/store/artifacts/{'b' * 64}"), world.turn())
+    assert len([n for n in world.names(DEPLOYMENTS) if "merged" in n]) == 2, "the way back may need it"
+    assert preview_of(world) == "a" * 12
+
+
+def test_a_preview_that_was_pointed_elsewhere_is_pointed_at_the_candidate(world: Cluster) -> None:
+    world.actor(EnsureMerged("why", A2, f"/store/artifacts/{'b' * 64}"), world.turn())
+    world.actor(PointPreview("why", A1), world.turn())
+    assert preview_of(world) == "a" * 12
+
+
+def preview_of(world: Cluster) -> str:
+    return str(world.get(SERVICES, "support-bot-preview")["spec"]["selector"]["adapterrelease.dev/artifact"])
 
 
 VALIDATE = EnsureJob("why", JobKind.VALIDATE, "f" * 64)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.api.status import Serving
+from controller.api.status import ScaledBase, Serving
 from controller.domain.actions import EnsureMerged, ScaleBase, ScaleMerged
 from controller.errors import Conflict, LeadershipLost
 from controller.reconcile.act_capacity import BaseNeeded, CapacityActions, StaleDeployment
@@ -131,6 +131,14 @@ def test_another_release_that_came_a_moment_ago_keeps_it_up(world: Cluster) -> N
     turn = world.turn()
     add(world, release("other"))
     with pytest.raises(BaseNeeded, match=r"release other: rollout\.settle\.scaleBaseTo is not set"):
+        capacity(world).scale_base(DOWN, turn)
+    assert replicas(world) == 2
+
+
+def test_a_base_that_a_person_scaled_up_is_not_taken_away_for_another_release(world: Cluster) -> None:
+    turn = world.turn()
+    add(world, settled("twin").status(base=ScaledBase(state="Overruled", replicas=2, revision=3)))
+    with pytest.raises(BaseNeeded, match="release twin had it at zero, and somebody has scaled it up again"):
         capacity(world).scale_base(DOWN, turn)
     assert replicas(world) == 2
 

@@ -71,3 +71,10 @@ def test_weights_rise_with_answered_requests_and_the_http_route_is_given_back(wo
     served = world.serving()
     assert served["backend"] == {"kind": "Artifact", "id": A1}
     world.run(lambda: "canary" not in world.release()["status"]["rollout"])
+
+
+def test_a_gateway_that_accepts_nothing_is_asked_once_a_second(world: Cluster) -> None:
+    """Or for hours, as long as its rule has other backends, every server would be asked all the time."""
+    world.run(lambda: world.step() == "Shifting")
+    world.run(lambda: weights(world) == [("support-bot", 90), ("support-bot-preview", 10)])
+    assert {world.reconcile().requeue_after for _ in range(5)} == {1.0}

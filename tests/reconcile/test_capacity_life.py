@@ -157,3 +157,19 @@ def test_a_release_that_is_deleted_gives_its_base_back(world: Scaling) -> None:
     assert replicas(world) == 2
     with pytest.raises(NotFound):
         world.client.get(RELEASES.path(*KEY))
+
+
+def test_an_old_picture_of_the_base_does_not_make_it_forgotten_at_zero(
+    world: Scaling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch of Deployments stands still from before the base went, and a person wants the adapter back."""
+    settled(world)
+    old = world.listers.deployments.get(NAMESPACE, "tiny-llama")
+    world.run(lambda: replicas(world) == 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(world.listers.deployments, "get", lambda *_: old)
+        edit(world, {"stage": "Experimental"})
+        for _ in range(5):
+            world.reconcile()
+    world.run(lambda: kind(world) == "Adapter")
+    assert replicas(world) == 2

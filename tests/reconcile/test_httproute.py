@@ -249,7 +249,7 @@ def test_a_backend_that_was_added_on_the_way_does_not_keep_the_candidate_in_traf
     found = with_weight(http_route(rule(backend("bot"))), 10)
     found["spec"]["rules"][0]["backendRefs"].append(backend("spare"))
     assert sight(found, "bot", BOT).weight is None
-    assert weights(with_weight(found, 0)) == {"bot": 1, "spare": 1}
+    assert weights(with_weight(found, 0)) == {"bot": 100, "spare": 1}, "and its share stays as it was"
 
 
 def test_one_that_is_not_there_has_nothing_of_ours() -> None:

@@ -135,9 +135,11 @@ def _set_share(rule: Json, backends: Backends, percent: int) -> None:
 
 
 def _give_back(rule: Json, backends: Backends) -> None:
-    """A preview without weight may be the owner's own, and is left."""
+    """A preview without weight may be the owner's own, and is left. Beside others the Service keeps the sum of both:
+    its owner has weighed them against that."""
     if _weights(rule, backends)[1]:
-        whole = _owners_weight(rule, backends)
+        alone = all(ref["name"] in (backends.stable, backends.preview) for ref in rule["backendRefs"])
+        whole = _owners_weight(rule, backends) if alone else sum(_weights(rule, backends))
         rule["backendRefs"] = [ref for ref in rule["backendRefs"] if ref["name"] != backends.preview]
         for ref in rule["backendRefs"]:
             if ref["name"] == backends.stable:
