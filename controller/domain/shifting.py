@@ -101,7 +101,7 @@ def give_back(d: Draft) -> bool:
 def _drain_candidate(d: Draft, memory: CanaryStatus) -> None:
     """The HTTPRoute is given back: gateways may not know yet, and requests run on the candidate."""
     candidate = Backend(kind=BackendKind.ARTIFACT, id=memory.artifact)
-    if candidate != d.served and not any(x.backend == candidate and x.until > d.now for x in d.rollout.draining):
+    if candidate != d.served:
         drain(d, candidate, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))
 
 

@@ -216,9 +216,9 @@ def _roll_back(d: Draft) -> None:
     elif route_is_proven(d, target):
         if not d.is_late and (d.rollout.canary is not None or not clients_have_left(d, bad, target)):
             return
+        left = d.served
         _arrive(d, target, Reason.ROLLED_BACK)
-        waits = any(x.backend == bad and x.until > d.now for x in d.rollout.draining)
-        if bad is not None and bad != target and not waits:
+        if bad is not None and bad not in (target, left):  # a delay that is left of an earlier time is not this one
             drain(d, bad, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))
         d.rest()
     elif d.is_late and not can_answer(d.seen, target):

@@ -543,3 +543,19 @@ def test_the_revision_that_the_spec_names_is_not_cut_off_from_the_history() -> N
     settle(world.edit(rollback={"revision": 1}), 30)
     assert world.served == adapter(V1)
     assert world.reason("Ready") == ("True", "Serving")
+
+
+def test_a_second_switch_that_fails_within_the_delay_of_the_first_begins_the_delay_anew() -> None:
+    world = promoted()
+    world.edit(rollout=world.builder.wire["spec"]["rollout"] | {"scaleDownDelay": "5m"}, stage="Experimental")
+    until(world, lambda w: w.served == adapter(V1))
+    settle(world, 200)
+    until(world.promote(), in_step(Step.SWITCHING))
+    world.answers_wrong = True
+    until(world, in_step(Step.ROLLING_BACK))
+    world.answers_wrong = False
+    until(world, in_step(Step.IDLE))
+    settle(world, 28, tick=10)
+    assert M1 in world.merged
+    settle(world, 4, tick=10)
+    assert M1 not in world.merged
