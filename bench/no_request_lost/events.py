@@ -34,8 +34,10 @@ class Event:
 
 
 def _adapter(scene: Scene) -> None:
-    """v1 serves as an adapter on two pods."""
+    """v1 serves as an adapter on two pods that were never restarted; two controllers."""
+    scene.scale_controller(2)
     scene.release.set_spec(spec("v1"))
+    scene.renew_servers()
     scene.cluster.scale_base(2)
     scene.cluster.until_base_has(2)
     scene.until_version("v1")
@@ -172,9 +174,11 @@ def _failing_check(scene: Scene, turn: int) -> None:
 def _crash_without_controller(scene: Scene, turn: int) -> None:
     scene.begin("controller down and container crash")
     scene.scale_controller(0)
-    _kill_and_wait(scene, turn)
-    scene.steady(CALM)
-    scene.scale_controller(2)
+    try:
+        _kill_and_wait(scene, turn)
+        scene.steady(CALM)
+    finally:
+        scene.scale_controller(2)
     scene.until_loaded()
     scene.until_all_pods_serve()
     scene.steady(CALM)

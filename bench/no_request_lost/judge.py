@@ -8,6 +8,7 @@ it began.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ from bench.no_request_lost.timeline import Timeline, Turn
 
 DIES_WITH_IT = 2.0  # seconds after SIGKILL in which the kernel ends a big process and its connections
 NEWS = 0.5  # seconds until the node's rules follow what is behind a Service
+HALT = (
+    0.5  # seconds between a client's look at a kept connection and its request, from which the client had stood still
+)
 LONGEST_MOVE = 5.0  # seconds until a kept connection that is not in use has left the old backend
 
 
@@ -29,6 +33,7 @@ class Verdict:
     strange_text: str = ""
     died_with_server: str = ""
     refused_by_dead: str = ""
+    client_halted: str = ""
 
     @property
     def trouble(self) -> str:
@@ -49,6 +54,7 @@ class Row:
     strange_text: int = 0
     died_with_server: int = 0
     refused_by_dead: int = 0
+    client_halted: int = 0
     retried: int = 0
     moves: list[float] = field(default_factory=list)
     stayed: int = 0
@@ -93,7 +99,16 @@ def _of_failure(record: Record, timeline: Timeline) -> Verdict:
             return Verdict(died_with_server=record.cause)
         if refused and kill.ordered <= record.start <= kill.left + NEWS:
             return Verdict(refused_by_dead=record.cause)
+    if not record.status and halted(record.cause):
+        return Verdict(client_halted=record.cause)
     return Verdict(truncated=record.cause) if record.truncated else Verdict(failed=record.cause)
+
+
+def halted(cause: str) -> bool:
+    """The client saw its connection open, stood still, and wrote: vLLM had closed the connection meanwhile, as it does
+    5 s after an answer. See clients/ways.py for the words."""
+    late = re.search(r"; written ([0-9.]+) s after a look at the connection$", cause)
+    return late is not None and float(late[1]) >= HALT
 
 
 def rows_of(records: Sequence[Record], questions: Mapping[str, Question], model: str, timeline: Timeline) -> list[Row]:
@@ -116,7 +131,15 @@ def rows_of(records: Sequence[Record], questions: Mapping[str, Question], model:
 def _count(row: Row, record: Record, verdict: Verdict) -> None:
     row.requests += 1
     row.retried += record.retries > 0
-    for name in ("failed", "truncated", "wrong_version", "strange_text", "died_with_server", "refused_by_dead"):
+    for name in (
+        "failed",
+        "truncated",
+        "wrong_version",
+        "strange_text",
+        "died_with_server",
+        "refused_by_dead",
+        "client_halted",
+    ):
         setattr(row, name, getattr(row, name) + bool(getattr(verdict, name)))
     if verdict.trouble:
         row.troubles.append((record, verdict.trouble))

@@ -26,6 +26,7 @@ _HEAD = (
     "wrong text",
     "cut off by the kill",
     "refused by the dead",
+    "client stood still",
     "on the new backend after, s (p50, p90, max)",
     "",
 )
@@ -55,6 +56,7 @@ def _cells(row: Row, wanted: int) -> list[str]:
         row.strange_text,
         row.died_with_server,
         row.refused_by_dead,
+        row.client_halted,
     )
     way = f"{row.way} ({row.retried} retried)" if row.way == "openai-retries" else row.way
     moved = spread(row.moves) + (f"; {row.stayed} never" if row.stayed else "")
@@ -64,7 +66,8 @@ def _cells(row: Row, wanted: int) -> list[str]:
 def _verdict(row: Row, wanted: int) -> str:
     if not row.passes(wanted):
         return "**not met**"
-    return "ok but for the kill" if row.killed else "ok"
+    excused = [what for count, what in ((row.killed, "the kill"), (row.client_halted, "the client's halt")) if count]
+    return f"ok but for {' and '.join(excused)}" if excused else "ok"
 
 
 def spread(values: Sequence[float]) -> str:

@@ -22,7 +22,7 @@ from bench.no_request_lost.questions import (
 from bench.no_request_lost.records import BEGAN, KILLED, KILLING, LEFT, NOTE, Question
 from bench.no_request_lost.watcher import Watcher
 from controller.runtime.resources import DEPLOYMENTS, LEASES, PODS
-from tests.e2e.cluster import SYSTEM, Cluster
+from tests.e2e.cluster import NAMESPACE, SYSTEM, Cluster
 from tests.e2e.release import Release, cheaply, spec_of
 
 CONTROLLER = "adapter-release-controller"
@@ -111,6 +111,12 @@ class Scene:
                 name = pod["metadata"]["name"]
                 self.cluster.kubectl("-n", SYSTEM, "delete", "pod", name, "--wait=true")
         self._until_controllers_run(2)
+
+    def renew_servers(self) -> None:
+        """Those that were restarted, by new pods, for the same reason."""
+        for pod in self.cluster.base_pods():
+            if pod["status"]["containerStatuses"][0]["restartCount"]:
+                self.cluster.kubectl("-n", NAMESPACE, "delete", "pod", pod["metadata"]["name"], "--wait=true")
 
     def scale_controller(self, replicas: int) -> None:
         patch = {"spec": {"replicas": replicas}}

@@ -150,6 +150,6 @@ def _container(client: Client, model: str) -> Json:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}},
+        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},  # as a server has: clients must not starve
         "volumeMounts": [{"name": "scripts", "mountPath": "/client"}, {"name": "tmp", "mountPath": "/tmp"}],
     }

@@ -278,3 +278,19 @@ def test_a_failing_backend_costs_from_its_first_failed_request_to_the_route() ->
     assert ill([*failed, answer(18, 19)], turn) == Ill(seconds=4, failed=4, failed_after=1)
     assert ill([answer(12, 13)], turn) is None
     assert ill(failed, Timeline([began(10)]).turns()[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "halted"),
+    [
+        ("died: BrokenPipeError(32, 'Broken pipe'); written 4.61 s after a look at the connection", 0, True),
+        ("died: BrokenPipeError(32, 'Broken pipe'); written 0.02 s after a look at the connection", 0, False),
+        ("died: BrokenPipeError(32, 'Broken pipe')", 0, False),
+        ("died: EOFError(); written 4.61 s after a look at the connection", 200, False),  # an answer had begun
+    ],
+)
+def test_a_client_that_stood_still_before_it_wrote_is_told_apart(cause: str, status: int, halted: bool) -> None:
+    """vLLM closes a connection 5 s after an answer: who looks, halts and writes then has nobody to blame but itself."""
+    found = verdict(answer(1, 6, cause=cause, status=status, way="keepalive"), an_update())
+    assert bool(found.client_halted) is halted
+    assert bool(found.failed) is not halted

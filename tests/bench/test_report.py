@@ -39,16 +39,18 @@ def test_a_row_in_the_table_says_whether_it_is_met() -> None:
     bad = Row(
         "update", "openai-retries", requests=20, failed=1, truncated=2, wrong_version=3, strange_text=4, retried=5
     )
-    bad.moves, bad.stayed, bad.died_with_server, bad.refused_by_dead = [0.5, 7], 1, 6, 7
+    bad.moves, bad.stayed, bad.died_with_server, bad.refused_by_dead, bad.client_halted = [0.5, 7], 1, 6, 7, 8
     _, _, first, second = table([good, bad], 20).splitlines()
-    assert first == "| update | new | 20 | 0 | 0 | 0 | 0 | 0 | 0 |  | ok |"
+    assert first == "| update | new | 20 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |  | ok |"
     retried = "openai-retries (5 retried)"
     assert second == (
-        f"| update | {retried} | 20 | 1 | 2 | 3 | 4 | 6 | 7 | 0.50, 7.00, 7.00 of 2; 1 never | **not met** |"
+        f"| update | {retried} | 20 | 1 | 2 | 3 | 4 | 6 | 7 | 8 | 0.50, 7.00, 7.00 of 2; 1 never | **not met** |"
     )
     assert "not met" in table([good], 21)
     good.refused_by_dead = 1
-    assert "ok but for the kill" in table([good], 20)
+    assert "ok but for the kill |" in table([good], 20)
+    good.client_halted = 1
+    assert "ok but for the kill and the client's halt |" in table([good], 20)
 
 
 def test_nothing_moved_is_an_empty_cell() -> None:

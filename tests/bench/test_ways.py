@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -239,3 +240,10 @@ def test_an_answer_that_closed_its_connection_still_counts() -> None:
 
     answer = SimpleNamespace(http_response=SimpleNamespace(extensions={"network_stream": Closed()}))
     assert _connection_of(answer) == ""
+
+
+def test_how_late_a_request_on_a_kept_connection_was_is_said(server: Server, client: KeepAlive) -> None:
+    server.scripts = [[whole(), b"", CUT], [b"", CUT]]
+    client.ask(QUESTION)
+    assert re.search(r"; written 0[.][0-9]{2} s after a look at the connection$", client.ask(QUESTION)["cause"])
+    assert "written" not in client.ask(QUESTION)["cause"]  # a connection that was just made

@@ -64,6 +64,7 @@ class KeepAlive:
         self._roots = Roots(model)
         self._connection: http.client.HTTPConnection | None = None
         self._name = ""
+        self._looked = self._written = 0.0  # when a kept connection was seen open, and when the request was out
 
     def ask(self, question: dict) -> dict:
         seen: dict = {}
@@ -77,7 +78,7 @@ class KeepAlive:
             self._exchange(question, seen)
         except Exception as error:
             self.close()
-            seen["cause"] = f"died: {error!r}"[:200]
+            seen["cause"] = f"died: {error!r}"[:200] + self._halt()
             seen["truncated"] = seen.get("status") == 200
         if "cause" not in seen and not seen["backend"]:
             self._look_at_root(seen)
@@ -85,13 +86,21 @@ class KeepAlive:
 
     def _connect(self) -> None:
         if self._connection is not None and self._connection.sock is not None:
+            self._looked, self._written = time.monotonic(), 0.0
             if not select.select([self._connection.sock], [], [], 0)[0]:
                 return
             self.close()  # closed while it was idle: any client sees that before it writes
+        self._looked = 0.0
         self._connection = http.client.HTTPConnection(self._host, self._port, timeout=PATIENCE)
         self._connection.connect()
         self._name = str(self._connection.sock.getsockname()[1])
         self._roots.forget(self._name)
+
+    def _halt(self) -> str:
+        """How late the request was; a client whose processor stands still looks, and writes when it goes on."""
+        if not self._looked:
+            return ""
+        return f"; written {(self._written or time.monotonic()) - self._looked:.2f} s after a look at the connection"
 
     def close(self) -> None:
         if self._connection is not None:
@@ -103,6 +112,7 @@ class KeepAlive:
         body = json.dumps(body_of(self._model, question, self.stream))
         headers = {"content-type": "application/json", "connection": self.connection}
         self._connection.request("POST", "/v1/chat/completions", body, headers)
+        self._written = time.monotonic()
         response = self._connection.getresponse()
         seen["status"] = response.status
         seen["version"], seen["backend"] = response.getheader(VERSION, ""), response.getheader(BACKEND, "")
