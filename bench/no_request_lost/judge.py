@@ -16,7 +16,7 @@ from bench.no_request_lost.records import KEPT, Question, Record
 from bench.no_request_lost.timeline import Timeline, Turn
 
 DIES_WITH_IT = 2.0  # seconds after SIGKILL in which the kernel ends a big process and its connections
-NEWS = 0.5  # seconds until the node's rules follow what is behind a Service
+NEWS = 1.0  # seconds until the node's rules follow what is behind a Service; kube-proxy writes them once a second
 HALT = (
     0.5  # seconds between a client's look at a kept connection and its request, from which the client had stood still
 )
@@ -97,7 +97,7 @@ def _of_failure(record: Record, timeline: Timeline) -> Verdict:
     for kill in timeline.kills:
         if broke and kill.ordered <= record.end <= kill.done + DIES_WITH_IT:
             return Verdict(died_with_server=record.cause)
-        if refused and kill.ordered <= record.start <= kill.left + NEWS:
+        if refused and kill.ordered <= record.end and record.start <= kill.left + NEWS:  # with all its tries
             return Verdict(refused_by_dead=record.cause)
     if not record.status and halted(record.cause):
         return Verdict(client_halted=record.cause)
