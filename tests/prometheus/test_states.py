@@ -60,7 +60,7 @@ HELD: dict[str, set[str]] = {
     "update-rejected": {IMPORT, PEOPLE},
     "load-failed": {MISSING, BLOCKED},
     "load-failed-on-one-pod": {MISSING},
-    "update-refused": {MISSING, PEOPLE},
+    "update-refused": {MISSING, BLOCKED, PEOPLE},
     "no-free-slot": {MISSING, BLOCKED},
     "name-held-by-a-pod": {MISSING, BLOCKED},
     "load-late": {MISSING, BLOCKED, PEOPLE},
