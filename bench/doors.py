@@ -14,12 +14,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import between
+from bench.between import begin_of
 from tests.docs.pages import ROOT
 from tests.engine.plugin.test_doors import DOORS, METHODS, TOKENS, TRICKS
 from tests.engine.plugin.world import AS_CONTROLLER, Headers, World
 
 PAGE = ROOT / "docs" / "engine-plugin.md"
-BEGIN, END = "<!-- made by python -m bench.doors: begin -->", "<!-- end -->"
+BEGIN = begin_of("bench.doors")
 _BODY = b'{"lora_name":"x","lora_path":"/x","model":"nobody"}'
 _LONGEST = 48  # characters of an example
 
@@ -38,11 +40,7 @@ def asked() -> str:
 
 def replaced(page: str, made: str) -> str:
     """The page with this between its marks. Raises ValueError where it has none."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE.name} has no {BEGIN} with {END} behind it")
-    return f"{before}{BEGIN}\n{asked()}.\n\n{made}\n{END}{after}"
+    return between.replaced(page, BEGIN, f"{asked()}.\n\n{made}", PAGE.name)
 
 
 async def _row(world: World, trick: str) -> list[str]:

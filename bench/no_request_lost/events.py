@@ -34,8 +34,7 @@ class Event:
 
 
 def _adapter(scene: Scene) -> None:
-    """v1 serves as an adapter on two pods that were never restarted; two controllers."""
-    scene.scale_controller(2)
+    """v1 serves as an adapter on two pods that were never restarted."""
     scene.release.set_spec(spec("v1"))
     scene.renew_servers()
     scene.cluster.scale_base(2)

@@ -17,9 +17,7 @@ from bench.no_request_lost.timeline import Timeline, Turn
 
 DIES_WITH_IT = 2.0  # seconds after SIGKILL in which the kernel ends a big process and its connections
 NEWS = 1.0  # seconds until the node's rules follow what is behind a Service; kube-proxy writes them once a second
-HALT = (
-    0.5  # seconds between a client's look at a kept connection and its request, from which the client had stood still
-)
+HALT = 0.5  # seconds from a client's look at a kept connection to its request; longer: the client had stood still
 LONGEST_MOVE = 5.0  # seconds until a kept connection that is not in use has left the old backend
 
 
@@ -131,16 +129,8 @@ def rows_of(records: Sequence[Record], questions: Mapping[str, Question], model:
 def _count(row: Row, record: Record, verdict: Verdict) -> None:
     row.requests += 1
     row.retried += record.retries > 0
-    for name in (
-        "failed",
-        "truncated",
-        "wrong_version",
-        "strange_text",
-        "died_with_server",
-        "refused_by_dead",
-        "client_halted",
-    ):
-        setattr(row, name, getattr(row, name) + bool(getattr(verdict, name)))
+    for name, why in vars(verdict).items():  # a Row counts each of its fields
+        setattr(row, name, getattr(row, name) + bool(why))
     if verdict.trouble:
         row.troubles.append((record, verdict.trouble))
 

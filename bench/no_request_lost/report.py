@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.between import begin_of, replaced
 from bench.no_request_lost.judge import Ill, Row
 from bench.no_request_lost.records import Mark
 from bench.no_request_lost.timeline import Timing
 
-BEGIN, END = "<!-- made by python -m bench.no_request_lost: begin -->", "<!-- end -->"
+BEGIN = begin_of("bench.no_request_lost")
 SHOWN = 10  # failures of a row
 AROUND = 3.0  # seconds of the cluster's life shown on both sides of a failure
 _HEAD = (
@@ -129,9 +130,5 @@ def as_json(rows: Sequence[Row], found: Sequence[Timing], wanted: int, run: dict
 
 
 def write_between_markers(path: Path, text: str) -> None:
-    """Replace what an earlier run wrote; all around it is written by people."""
-    whole = path.read_text()
-    if whole.count(BEGIN) != 1 or whole.count(END) != 1 or whole.index(BEGIN) > whole.index(END):
-        raise ValueError(f"{path} needs one line '{BEGIN}' and after it one '{END}': put them where the table belongs")
-    head, rest = whole.split(BEGIN)
-    path.write_text(f"{head}{BEGIN}\n{text.strip()}\n{END}{rest.split(END)[1]}")
+    """Replace what an earlier run wrote."""
+    path.write_text(replaced(path.read_text(), BEGIN, text, str(path)))

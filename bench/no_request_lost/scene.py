@@ -22,7 +22,7 @@ from bench.no_request_lost.questions import (
 from bench.no_request_lost.records import BEGAN, KILLED, KILLING, LEFT, NOTE, Question
 from bench.no_request_lost.watcher import Watcher
 from controller.runtime.resources import DEPLOYMENTS, LEASES, PODS
-from tests.e2e.cluster import NAMESPACE, SYSTEM, Cluster
+from tests.e2e.cluster import SYSTEM, Cluster
 from tests.e2e.release import Release, cheaply, spec_of
 
 CONTROLLER = "adapter-release-controller"
@@ -105,18 +105,18 @@ class Scene:
         return next((p for p in self._controllers() if holder.startswith(p["metadata"]["name"]) and _all_run(p)), None)
 
     def renew_controllers(self) -> None:
-        """Those that were killed, by new pods: a kubelet waits longer each time before it starts one again."""
-        for pod in self._controllers():
-            if any(s["restartCount"] for s in pod["status"].get("containerStatuses") or ()):
-                name = pod["metadata"]["name"]
-                self.cluster.kubectl("-n", SYSTEM, "delete", "pod", name, "--wait=true")
+        self._renew(self._controllers())
         self._until_controllers_run(2)
 
     def renew_servers(self) -> None:
-        """Those that were restarted, by new pods, for the same reason."""
-        for pod in self.cluster.base_pods():
-            if pod["status"]["containerStatuses"][0]["restartCount"]:
-                self.cluster.kubectl("-n", NAMESPACE, "delete", "pod", pod["metadata"]["name"], "--wait=true")
+        self._renew(self.cluster.base_pods())
+
+    def _renew(self, pods: list[Json]) -> None:
+        """Those that were killed, by new ones: a kubelet waits longer each time before it starts one again."""
+        for pod in pods:
+            if any(s["restartCount"] for s in pod["status"].get("containerStatuses") or ()):
+                meta = pod["metadata"]
+                self.cluster.kubectl("-n", meta["namespace"], "delete", "pod", meta["name"], "--wait=true")
 
     def scale_controller(self, replicas: int) -> None:
         patch = {"spec": {"replicas": replicas}}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from controller.api.status import Backend, BackendKind, Draining
+from controller.api.types import parse_duration
 from controller.domain.draft import Draft
 from controller.domain.snapshot import PodFacts
 
@@ -21,6 +22,11 @@ def drain(d: Draft, backend: Backend, until: datetime) -> None:
     """It has lost its clients, and stays at least until then."""
     others = [x for x in d.rollout.draining if x.backend != backend]
     d.update_rollout(draining=[*others, Draining(backend=backend, until=until)])
+
+
+def drain_for_delay(d: Draft, backend: Backend) -> None:
+    """For scaleDownDelay from now; what is left of an earlier delay is not this one."""
+    drain(d, backend, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))
 
 
 def forget_drained(d: Draft) -> None:

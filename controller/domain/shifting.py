@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from controller.api.reasons import Reason
 from controller.api.status import Backend, BackendKind, CanaryStatus, Step
-from controller.api.types import parse_duration
 from controller.api.v1alpha1 import Canary, CanaryStep
 from controller.domain.actions import PointPreview, SetWeight
 from controller.domain.backends import can_answer, pods_of
@@ -24,7 +23,7 @@ from controller.domain.canary import (
     weight_now,
 )
 from controller.domain.draft import Draft
-from controller.domain.draining import drain
+from controller.domain.draining import drain_for_delay
 
 
 def wants_canary(d: Draft, target: Backend, reason: Reason) -> Canary | None:
@@ -102,7 +101,7 @@ def _drain_candidate(d: Draft, memory: CanaryStatus) -> None:
     """The HTTPRoute is given back: gateways may not know yet, and requests run on the candidate."""
     candidate = Backend(kind=BackendKind.ARTIFACT, id=memory.artifact)
     if candidate != d.served:
-        drain(d, candidate, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))
+        drain_for_delay(d, candidate)
 
 
 def keep_weights(d: Draft) -> None:

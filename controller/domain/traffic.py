@@ -29,7 +29,7 @@ from controller.domain.backends import (
 from controller.domain.canary import Decision, Move
 from controller.domain.checks import Reading, read_sample
 from controller.domain.draft import Draft
-from controller.domain.draining import clients_have_left, drain
+from controller.domain.draining import clients_have_left, drain, drain_for_delay
 from controller.domain.pod_steps import UNROUTE_DELAY
 from controller.domain.shifting import begin_next_step, look_at_canary
 from controller.domain.snapshot import SHORT, MergedFacts, RouteFacts, hex_of
@@ -218,8 +218,8 @@ def _roll_back(d: Draft) -> None:
             return
         left = d.served
         _arrive(d, target, Reason.ROLLED_BACK)
-        if bad is not None and bad not in (target, left):  # a delay that is left of an earlier time is not this one
-            drain(d, bad, d.now + parse_duration(d.seen.release.spec.rollout.scale_down_delay))
+        if bad is not None and bad not in (target, left):
+            drain_for_delay(d, bad)
         d.rest()
     elif d.is_late and not can_answer(d.seen, target):
         _go_another_way_back(d, target, bad)

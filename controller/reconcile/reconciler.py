@@ -77,7 +77,7 @@ class Reconciler:
         plan = self._plan(snapshot, now)
         turn = Turn.of(snapshot)
         outcome = carry_out(plan.actions, turn, self._act, self._done.news(key, [a.why for a in plan.actions], now))
-        self._tell_refused(outcome.refused, snapshot, now)
+        self._tell_refused(outcome.refused, turn, now)
         try:
             is_kept = self._remember(plan, turn, now)
         except NotFound:  # its last finalizer has just gone
@@ -96,15 +96,14 @@ class Reconciler:
 
     def _remember(self, plan: Plan, turn: Turn, now: datetime) -> bool:
         """Write the status, if that changes anything. False: the API server does not keep all of it."""
-        key, snapshot = turn.key, turn.snapshot
-        before = snapshot.release.status
+        key, before = turn.key, turn.snapshot.release.status
         if plan.status == before:
             return True
         if not self._unkept.is_all(key, before, plan.status, now):
             self._unkept.note(key, self._write_status(plan.status, turn), now)
-            self._tell(plan.notes, snapshot)
+            self._tell(plan.notes, turn.snapshot)
         fields = self._unkept.of(key)
-        self._tell_refused([explanation(fields)] if fields else [], snapshot, now)
+        self._tell_refused([explanation(fields)] if fields else [], turn, now)
         return not fields
 
     def _account_for(self, snapshot: Snapshot, status: AdapterReleaseStatus, now: datetime, refused: bool) -> None:
@@ -123,10 +122,10 @@ class Reconciler:
         self._account.gone(key)
         return Result()
 
-    def _tell_refused(self, messages: Sequence[str], snapshot: Snapshot, now: datetime) -> None:
+    def _tell_refused(self, messages: Sequence[str], turn: Turn, now: datetime) -> None:
         """What a person has to mend."""
-        news = self._refused.news(Turn.of(snapshot).key, messages, now)
-        self._tell([Note("Warning", Reason.ACTION_REFUSED, refusal(message)) for message in news], snapshot)
+        news = self._refused.news(turn.key, messages, now)
+        self._tell([Note("Warning", Reason.ACTION_REFUSED, refusal(message)) for message in news], turn.snapshot)
 
     def _tell(self, notes: Iterable[Note], snapshot: Snapshot) -> None:
         meta = snapshot.release.metadata

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.between import END
 from bench.no_request_lost.judge import Ill, Row
 from bench.no_request_lost.questions import Said, said_in, telling, with_more
 from bench.no_request_lost.raw import Raw, read_raw, write_raw
 from bench.no_request_lost.records import BEGAN, NOTE, REPORTED, ROUTE, Mark, Question, Record, State, records_from
 from bench.no_request_lost.report import (
     BEGIN,
-    END,
     as_json,
     failures,
     ill_lines,

@@ -52,6 +52,15 @@ def revision_does_not_start() -> World:
     return settle(world, 40, tick=30)
 
 
+def switched_in_vain(world: World) -> World:
+    """Promoted again; the route reaches another model, and goes back."""
+    until(world.promote(), in_step(Step.SWITCHING))
+    world.answers_wrong = True
+    until(world, in_step(Step.ROLLING_BACK))
+    world.answers_wrong = False
+    return until(world, in_step(Step.IDLE))
+
+
 def labels(world: World) -> list[str | None]:
     return [pod.label for pod in world.pods.values()]
 

@@ -13,7 +13,7 @@ from controller.domain import actions as act
 from controller.domain.plan import plan
 from controller.domain.snapshot import PodFacts, Snapshot, hex_of
 from tests.builders import adapter, artifact
-from tests.domain.lives import M1, V1, V2, break_it, in_step, promoted, serving_v1, steps_of
+from tests.domain.lives import M1, V1, V2, break_it, in_step, promoted, serving_v1, steps_of, switched_in_vain
 from tests.domain.turns import Controller, quiet, run, settle, until
 from tests.domain.world import ROUTE, ROUTED, World
 
@@ -382,11 +382,7 @@ def test_an_older_delay_does_not_count_for_the_next_time_that_the_route_is_lost(
     world.merged[M1].running = 1
     until(world.edit(stage="Experimental"), lambda w: w.served == adapter(V1))
     settle(world, 90)
-    until(world.promote(), in_step(Step.SWITCHING))
-    world.answers_wrong = True
-    until(world, in_step(Step.ROLLING_BACK))
-    world.answers_wrong = False
-    until(world, in_step(Step.IDLE))
+    switched_in_vain(world)
     world.merged[M1].running = 0
     settle(world, 3)
     assert M1 in world.merged

@@ -23,6 +23,7 @@ from tests.domain.lives import (
     revision_does_not_start,
     rolling_back_to_nothing,
     serving_v1,
+    switched_in_vain,
 )
 from tests.domain.turns import quiet, run, settle, until
 from tests.domain.world import ROUTE, World
@@ -550,11 +551,7 @@ def test_a_second_switch_that_fails_within_the_delay_of_the_first_begins_the_del
     world.edit(rollout=world.builder.wire["spec"]["rollout"] | {"scaleDownDelay": "5m"}, stage="Experimental")
     until(world, lambda w: w.served == adapter(V1))
     settle(world, 200)
-    until(world.promote(), in_step(Step.SWITCHING))
-    world.answers_wrong = True
-    until(world, in_step(Step.ROLLING_BACK))
-    world.answers_wrong = False
-    until(world, in_step(Step.IDLE))
+    switched_in_vain(world)
     settle(world, 28, tick=10)
     assert M1 in world.merged
     settle(world, 4, tick=10)

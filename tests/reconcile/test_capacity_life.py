@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -42,12 +43,18 @@ class Scaling(Cluster):
         super().settle()
 
 
-@pytest.fixture
-def world() -> Iterator[Scaling]:
+@contextmanager
+def scaling() -> Iterator[Scaling]:
     with cluster() as made:
         made.__class__ = Scaling
         made.add_base(2)
         yield made  # type: ignore[misc]
+
+
+@pytest.fixture
+def world() -> Iterator[Scaling]:
+    with scaling() as made:
+        yield made
 
 
 def replicas(world: Cluster, name: str = "tiny-llama") -> int:

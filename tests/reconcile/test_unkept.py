@@ -11,9 +11,9 @@ from controller.reconcile.unkept import explanation, unkept
 from controller.runtime.resources import SERVICES
 from controller.runtime.worker import Result
 from tests.builders import release
-from tests.reconcile.cluster import Cluster, cluster, import_summary
+from tests.reconcile.cluster import Cluster, import_summary
 from tests.reconcile.test_board import Shown
-from tests.reconcile.test_capacity_life import Scaling, replicas, settled
+from tests.reconcile.test_capacity_life import Scaling, replicas, scaling, settled
 from tests.reconcile.test_life import serve_adapter, until_job
 
 STATUS = "/adapterreleases/support-bot/status"
@@ -25,10 +25,8 @@ TOLD = (
 
 @pytest.fixture
 def world() -> Iterator[Scaling]:
-    with cluster() as made:
-        made.__class__ = Scaling
-        made.add_base(2)
-        yield made  # type: ignore[misc]
+    with scaling() as made:
+        yield made
 
 
 def before(world: Cluster, *fields: str) -> None:

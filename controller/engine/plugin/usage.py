@@ -28,7 +28,7 @@ def may_tell(piece: bytes) -> bool:
 
 
 def told_by(piece: bytes) -> Tokens:
-    """None where there is no usage in it, as in an error."""
+    """Zeros where there is no usage in it, as in an error."""
     try:
         document = json.loads(piece.removeprefix(_LAST))
         usage = document.get("response", document)["usage"]

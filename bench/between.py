@@ -1,0 +1,18 @@
+"""Pages whose tables a command makes: what it made stands between two marks, all around it is written by people."""
+
+from __future__ import annotations
+
+END = "<!-- end -->"
+
+
+def begin_of(module: str) -> str:
+    """The line that is above what `python -m MODULE` made; below it is END."""
+    return f"<!-- made by python -m {module}: begin -->"
+
+
+def replaced(page: str, begin: str, text: str, name: str) -> str:
+    """The page with the text between its marks. Raises ValueError with its name where it does not have them."""
+    if page.count(begin) != 1 or page.count(END) != 1 or page.index(begin) > page.index(END):
+        raise ValueError(f"{name} has no place for the table: it needs one line '{begin}' and after it one '{END}'")
+    head, rest = page.split(begin)
+    return f"{head}{begin}\n{text.strip()}\n{END}{rest.split(END)[1]}"
