@@ -174,9 +174,14 @@ class SetWeight(Action):
 
 @dataclass(frozen=True)
 class SwitchRoute(Action):
-    """Point the Service named after the release at the backend."""
+    """Point the Service named after the release at the backend.
+
+    `leaving`: the pods that lose it. They are told first: a controller that dies in between must not leave clients on
+    kept connections there until the next one leads.
+    """
 
     backend: Backend
+    leaving: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from controller.domain.backends import (
 )
 from controller.domain.canary import Decision, Move
 from controller.domain.checks import Reading, read_sample
+from controller.domain.departures import leaving
 from controller.domain.draft import Draft
 from controller.domain.draining import clients_have_left, drain, drain_for_delay
 from controller.domain.pod_steps import UNROUTE_DELAY
@@ -88,7 +89,8 @@ def point_route_at(d: Draft, backend: Backend) -> None:
     """Only at a backend that would answer."""
     route = d.seen.route
     if can_answer(d.seen, backend) and (route is None or not _leads_to(d, route, backend)):
-        d.do(SwitchRoute(f"point the route at {backend.kind} {backend.id[:19]}", backend))
+        says = f"point the route at {backend.kind} {backend.id[:19]}"
+        d.do(SwitchRoute(says, backend, leaving(d, backend)))
 
 
 def _leads_to(d: Draft, route: RouteFacts, backend: Backend) -> bool:

@@ -43,6 +43,7 @@ class Actor:
     """`actor(action, turn)` carries out one action. Raises errors of the project's tree."""
 
     def __init__(self, objects: ObjectActions, pods: PodActions) -> None:
+        self._objects, self._pods = objects, pods
         self._methods: Mapping[type[Action], Callable[[Any, Turn], None]] = {
             actions.AddFinalizer: objects.add_finalizer,
             actions.RemoveFinalizer: objects.remove_finalizer,
@@ -50,7 +51,7 @@ class Actor:
             actions.EndJob: objects.end_job,
             actions.EnsureMerged: objects.ensure_merged,
             actions.DeleteMerged: objects.delete_merged,
-            actions.SwitchRoute: objects.switch_route,
+            actions.SwitchRoute: self._switch_route,
             actions.PointPreview: objects.point_preview,
             actions.ScaleMerged: objects.capacity.scale_merged,
             actions.ScaleBase: objects.capacity.scale_base,
@@ -72,6 +73,12 @@ class Actor:
             self._methods[type(action)](action, turn)
         except ValueError as error:  # the builders': what the user gave makes no object
             raise PermanentError(str(error), reason="InvalidObject") from error
+
+    def _switch_route(self, action: actions.SwitchRoute, turn: Turn) -> None:
+        """Told first, in the same action: a controller that dies then leaves nobody on a kept connection. Who gives no
+        answer is told by a later pass."""
+        self._pods.tell_leaving(action, turn)
+        self._objects.switch_route(action, turn)
 
 
 def carry_out(plan_actions: Sequence[Action], turn: Turn, act: Act, news: Container[str] | None = None) -> Outcome:

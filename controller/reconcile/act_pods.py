@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,7 @@ from controller.domain.actions import (
     RemoveLabel,
     ReplaceAdapter,
     StageAdapter,
+    SwitchRoute,
     TellRouted,
     UnloadAdapter,
 )
@@ -147,6 +149,12 @@ class PodActions:
         pod, port = turn.server(action.pod)
         tokens = self._engines.secrets.plugin_tokens(turn.key.namespace)
         self._engines.plugin_at(pod.ip, port, tokens).tell_routed(turn.snapshot.model_name, action.routed)
+
+    def tell_leaving(self, action: SwitchRoute, turn: Turn) -> None:
+        """All at once, and each as well as it can: the route moves also without their answers."""
+        self._engines.of_all(
+            [partial(self.tell_routed, TellRouted(action.why, name, False), turn) for name in action.leaving]
+        )
 
     def probe_and_label(self, action: ProbeAndLabel, turn: Turn) -> None:
         pod = turn.pod(action.pod)

@@ -474,6 +474,8 @@ def _delete_merged(world: World, action: act.DeleteMerged, seen: Snapshot) -> No
 
 
 def _switch_route(world: World, action: act.SwitchRoute, seen: Snapshot) -> None:
+    for name in action.leaving:
+        _tell_routed(world, act.TellRouted(action.why, name, False), seen)
     backend, selector = action.backend, seen.selector_for(action.backend)
     port_is_known = seen.base is not None or seen.merged_for(backend.id) is not None
     if stale(world, seen) or not port_is_known or ROUTE in world.services_taken:
@@ -492,9 +494,26 @@ def _switch_route(world: World, action: act.SwitchRoute, seen: Snapshot) -> None
                 world.left_route_at[artifact_id] = world.now
     if backend.kind is BackendKind.ARTIFACT:
         world.left_route_at.pop(backend.id, None)
+    _who_loses_the_route_was_told(world, selector, seen)
     if world.endpoints_lag:
         world.slow_endpoints = world.endpoints()
     world.selector, world.target_port = selector, seen.port_for(backend)
+
+
+def _who_loses_the_route_was_told(world: World, selector: dict[str, str], seen: Snapshot) -> None:
+    """By then: who moves the route may be killed the next moment."""
+    if seen.route is None or dict(seen.route.selector) != world.selector:
+        return  # heard late: a later pass tells
+    servers: dict[str, BasePod | Merged] = {p.name: p for p in world.pods.values() if not p.mute}
+    servers |= {f"merged-{m.uid}": m for m in world.merged.values()}
+    heard = {p.name for p in (*seen.base_pods, *(p for m in seen.merged for p in m.pods)) if _has_told_names(p)}
+    for name in set(world.routed_pods()) - set(world.routed_pods(selector)):
+        if name in heard and name in servers and servers[name].told_away_at is None:
+            raise Broken(f"2: the route was taken from {name} before its clients were asked to connect anew")
+
+
+def _has_told_names(pod: PodFacts) -> bool:
+    return pod.plugin is not None and pod.plugin.is_declared
 
 
 def _set_weight(world: World, action: act.SetWeight, seen: Snapshot) -> None:

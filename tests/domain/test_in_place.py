@@ -11,7 +11,7 @@ from controller.api.reasons import Reason
 from controller.api.status import Step
 from controller.domain import actions as act
 from controller.domain.plan import plan
-from controller.domain.snapshot import PodFacts, Snapshot, hex_of
+from controller.domain.snapshot import JobState, PodFacts, Snapshot, hex_of
 from tests.builders import adapter, artifact
 from tests.domain.lives import M1, V1, V2, break_it, in_step, promoted, serving_v1, steps_of, switched_in_vain
 from tests.domain.turns import Controller, quiet, run, settle, until
@@ -225,6 +225,35 @@ def test_who_loses_the_route_is_told_before_the_switch_is_reported() -> None:
     until(world, lambda w: w.served == artifact(M1))
     assert all(pod.told_away_at is not None for pod in world.pods.values())
     assert world.now - moved_at >= timedelta(seconds=6)
+
+
+def about_to_switch(world: World) -> Controller:
+    """Its next write moves the route to the merged model."""
+    settle(until(world.promote(), in_step(Step.VALIDATING)), 3, slow=True)
+    for key in [key for key, job in world.jobs.items() if job.facts.state is JobState.ACTIVE]:
+        world.end_job(key, "good")
+    controller = Controller(world)
+    for _ in range(60):
+        if controller.todo and isinstance(controller.todo[0], act.SwitchRoute):
+            return controller
+        controller.step()
+    raise AssertionError("it never switches")
+
+
+def test_a_controller_that_dies_as_it_moves_the_route_has_told_who_loses_it() -> None:
+    world = serving_v1(2, plugin=True)
+    about_to_switch(world).step()
+    assert ROUTED not in (world.selector or {})
+    assert all(pod.told_away_at is not None for pod in world.pods.values())
+
+
+def test_who_was_told_of_a_switch_that_failed_is_not_told_the_contrary_while_it_is_tried_again() -> None:
+    world = serving_v1(2, plugin=True)
+    controller = about_to_switch(world)
+    for pod in world.pods.values():
+        pod.told_away_at = world.now
+    told = [a for a in controller.look().actions if isinstance(a, act.SwitchRoute | act.TellRouted)]
+    assert [type(a) for a in told] == [act.SwitchRoute]
 
 
 def test_a_candidate_is_not_told_before_it_had_clients() -> None:

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from controller.domain.actions import ClearAlias, FlipAlias, ProbeAndLabel, StageAdapter, TellRouted
+from controller.domain.actions import (
+    ClearAlias,
+    EnsureMerged,
+    FlipAlias,
+    ProbeAndLabel,
+    StageAdapter,
+    SwitchRoute,
+    TellRouted,
+)
 from controller.engine.errors import EngineRefused, EngineTroubled
 from controller.errors import AdapterReleaseError, LeadershipLost
 from controller.reconcile.act_pods import StillRouted
@@ -17,7 +25,7 @@ from controller.reconcile.caches import RELEASES
 from controller.reconcile.engines import SECRETS
 from controller.reconcile.turn import StalePod, StaleRelease
 from controller.runtime.resources import CONFIGMAPS, PODS, SERVICES
-from tests.builders import D1, D2, release
+from tests.builders import A1, D1, D2, artifact, release
 from tests.fakes.plugin import FakePlugin
 from tests.fakes.vllm import NAN
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster, import_summary
@@ -205,6 +213,35 @@ def test_a_server_is_told_where_the_route_is(world: Cluster) -> None:
     world.actor(TellRouted("why", "pod-0", False), world.turn())
     assert plugin(world).models["support-bot"]["routed"] is False
     world.run(lambda: plugin(world).models["support-bot"]["routed"] is True)
+
+
+def ready_to_switch(world: Cluster) -> SwitchRoute:
+    serve(world, pods=2)
+    world.actor(EnsureMerged("why", A1, f"/store/artifacts/{'a' * 64}"), world.turn())
+    world.settle()
+    return SwitchRoute("why", artifact(A1), ("pod-0", "pod-1"))
+
+
+def test_servers_are_told_that_they_lose_the_route_before_they_lose_it(
+    world: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch, turn = ready_to_switch(world), world.turn()
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(world.client, "merge_patch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        world.actor(switch, turn)
+    assert [plugin(world, pod).models["support-bot"]["routed"] for pod in switch.leaving] == [False, False]
+
+
+def test_a_server_that_gives_no_answer_does_not_keep_the_route(world: Cluster) -> None:
+    switch, turn = ready_to_switch(world), world.turn()
+    world.engines["pod-0"].fault = "500"
+    world.actor(switch, turn)
+    assert world.get(SERVICES, "support-bot")["spec"]["selector"] == world.observe().selector_for(artifact(A1))
+    assert plugin(world, "pod-1").models["support-bot"]["routed"] is False
 
 
 def test_while_a_pod_knows_the_token_before_the_last_one_it_is_used(world: Cluster) -> None:
