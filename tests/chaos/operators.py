@@ -10,10 +10,13 @@ import multiprocessing
 import os
 import signal
 import sys
+from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from controller.domain.actions import TellRouted
+from controller.reconcile.turn import Turn
 from controller.settings import Settings
 from tests.chaos.crash import CrashPoint
 
@@ -69,5 +72,20 @@ def _run(settings: dict[str, Any], log: str, crash: dict[str, Any] | None) -> No
     os.dup2(out, 2)
     from controller.app import run_operator  # imported already, by the fork server
 
-    around = {"around": CrashPoint(**crash)} if crash else {}
+    point = CrashPoint(**crash) if crash else None
+    if point is not None:
+        _also_in_a_switch(point)
+    around = {"around": point} if point else {}
     sys.exit(run_operator(Settings(**settings), **around))
+
+
+def _also_in_a_switch(point: CrashPoint) -> None:
+    """A switch is two writes: servers are told, then the route moves."""
+    from controller.reconcile.act_pods import PodActions
+
+    tell = PodActions.tell_routed
+
+    def told(pods: PodActions, action: TellRouted, turn: Turn) -> None:
+        point(partial(tell, pods))(action, turn)
+
+    setattr(PodActions, tell.__name__, told)
