@@ -21,36 +21,38 @@ class Processes:
 
     def seconds(self) -> tuple[float, float]:
         """Of processor time, in user and in kernel mode: of the first of them, that began the others, and of all."""
-        processes = dict(_all())
-        marked = {number for number, process in processes.items() if self._mark in process.environment}
-        found = {number: p for number, p in processes.items() if marked & set(_line(number, processes))}
+        processes = dict(self._all())
+        found = {
+            number: process
+            for number, process in processes.items()
+            if any(p.is_marked for p in _line(number, processes))
+        }
         first = sum(p.seconds for p in found.values() if p.parent not in found)
         return first, sum(p.seconds for p in found.values())
+
+    def _all(self) -> Iterator[tuple[int, _Process]]:
+        for directory in Path("/proc").iterdir():
+            if directory.name.isdigit():
+                with suppress(OSError):  # ended, or not ours
+                    yield int(directory.name), _read(directory, self._mark)
 
 
 @dataclass(frozen=True)
 class _Process:
     parent: int
     seconds: float
-    environment: frozenset[bytes]
+    is_marked: bool
 
 
-def _line(number: int, processes: Mapping[int, _Process]) -> Iterator[int]:
+def _line(number: int, processes: Mapping[int, _Process]) -> Iterator[_Process]:
     """A process, who began it, and so on."""
     while number in processes:
-        yield number
+        yield processes[number]
         number = processes[number].parent
 
 
-def _all() -> Iterator[tuple[int, _Process]]:
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdigit():
-            with suppress(OSError):  # ended, or not ours
-                yield int(directory.name), _read(directory)
-
-
-def _read(process: Path) -> _Process:
+def _read(process: Path, mark: bytes) -> _Process:
     """proc(5): ppid, utime and stime are the 4th, 14th and 15th field; the 2nd may hold spaces and brackets."""
     fields = (process / "stat").read_text().rpartition(")")[2].split()
     seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return _Process(int(fields[1]), seconds, frozenset((process / "environ").read_bytes().split(b"\0")))
+    return _Process(int(fields[1]), seconds, mark in (process / "environ").read_bytes().split(b"\0"))

@@ -299,12 +299,16 @@ def _clear_alias(world: World, action: act.ClearAlias, seen: Snapshot) -> None:
 
 
 def _tell_routed(world: World, action: act.TellRouted, seen: Snapshot) -> None:
-    servers: list[BasePod | Merged] = [p for p in world.pods.values() if p.name == action.pod and not p.mute]
-    servers += [m for m in world.merged.values() if f"merged-{m.uid}" == action.pod and m.available]
-    for server in servers:
-        if not action.routed and server.told_away_at is not None:
-            continue
-        server.told_away_at = None if action.routed else world.now
+    server = _hearing(world).get(action.pod)
+    if server is None or (not action.routed and server.told_away_at is not None):
+        return
+    server.told_away_at = None if action.routed else world.now
+
+
+def _hearing(world: World) -> dict[str, BasePod | Merged]:
+    """Servers that can be told something, by their pods' names."""
+    merged = {f"merged-{m.uid}": m for m in world.merged.values() if m.available}
+    return {**{p.name: p for p in world.pods.values() if not p.mute}, **merged}
 
 
 def _nothing(world: World, action: act.Action, seen: Snapshot) -> None:
@@ -504,16 +508,12 @@ def _who_loses_the_route_was_told(world: World, selector: dict[str, str], seen: 
     """By then: who moves the route may be killed the next moment."""
     if seen.route is None or dict(seen.route.selector) != world.selector:
         return  # heard late: a later pass tells
-    servers: dict[str, BasePod | Merged] = {p.name: p for p in world.pods.values() if not p.mute}
-    servers |= {f"merged-{m.uid}": m for m in world.merged.values()}
-    heard = {p.name for p in (*seen.base_pods, *(p for m in seen.merged for p in m.pods)) if _has_told_names(p)}
+    servers = _hearing(world)
+    pods = (*seen.base_pods, *(p for m in seen.merged for p in m.pods))
+    heard = {p.name for p in pods if p.plugin is not None and p.plugin.is_declared}
     for name in set(world.routed_pods()) - set(world.routed_pods(selector)):
         if name in heard and name in servers and servers[name].told_away_at is None:
             raise Broken(f"2: the route was taken from {name} before its clients were asked to connect anew")
-
-
-def _has_told_names(pod: PodFacts) -> bool:
-    return pod.plugin is not None and pod.plugin.is_declared
 
 
 def _set_weight(world: World, action: act.SetWeight, seen: Snapshot) -> None:
