@@ -12,7 +12,8 @@ def begin_of(module: str) -> str:
 
 def replaced(page: str, begin: str, text: str, name: str) -> str:
     """The page with the text between its marks. Raises ValueError with its name where it does not have them."""
-    if page.count(begin) != 1 or page.count(END) != 1 or page.index(begin) > page.index(END):
+    head, mark, rest = page.partition(begin)
+    before, end, tail = rest.partition(END)
+    if not mark or not end or begin in rest or "<!-- made by " in before:
         raise ValueError(f"{name} has no place for the table: it needs one line '{begin}' and after it one '{END}'")
-    head, rest = page.split(begin)
-    return f"{head}{begin}\n{text.strip()}\n{END}{rest.split(END)[1]}"
+    return f"{head}{begin}\n{text.strip()}\n{END}{tail}"

@@ -1,17 +1,21 @@
 """What the engine plugin costs: throughput and time to first token with it and without it, at once, on one vLLM.
 
-    .venv/bin/python -m bench.plugin_overhead [--rounds 40] [--requests 16] [--concurrency 1 8 32] [--guidellm PROGRAM]
+    .venv/bin/python -m bench.plugin_overhead [--rounds 40] [--first-rounds 200] [--concurrency 1 8 32]
+                                              [--guidellm PROGRAM]
 
 One server, one engine, three ports: bare, bare once more, and with the plugin (bench/overhead/ports.py). A round is a
 batch of requests that go to the three in turns, in a shuffled order. Through the plugin clients say the alias, past it
-the engine's own name of the same adapter. Then each port is asked alone, in turns, and the server's processor time is
-read. Prints a table with 95 % intervals; `bare over itself` is the noise. Asks with the openai client, or with guidellm
-where a program of that name is given: it asks one port after another. Asserts nothing.
+the engine's own name of the same adapter. The time to the first token is read in rounds of its own, whose answers are
+short: so there are many of them. Then each port is asked alone, in turns, and the server's processor time is read.
+Prints a table with 95 % intervals, and writes it between its marks in docs/no-request-lost.md (--out); `bare over
+itself` is the noise. Asks with the openai client, or with guidellm where a program of that name is given: it asks one
+port after another. Asserts nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import os
 import random
 import shutil
@@ -21,9 +25,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from statistics import fmean
 
 import httpx
 
+from bench.between import begin_of, replaced
 from bench.overhead.ask import Ask, Batch, Port, asking_by_openai
 from bench.overhead.guidellm import asking_by_guidellm
 from bench.overhead.processor import Processes
@@ -33,8 +39,10 @@ from tests.e2e.vllm_server import ml_env, served
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PLUGIN = CHECKOUT / "controller" / "engine" / "plugin"
+PAGE = CHECKOUT / "docs" / "no-request-lost.md"
 ALIAS, TARGET, TOKEN = "support-bot", "support-bot@bench", "bench"
 PORTS_VARIABLE = "OVERHEAD_PORTS"
+ANSWER, SHORT_ANSWER = 32, 2  # tokens
 _LORA = ("--enable-lora", "--max-loras=4", "--max-cpu-loras=8", "--max-lora-rank=8", "--block-size=32")
 
 
@@ -52,34 +60,54 @@ def main() -> None:
             server = Processes(PORTS_VARIABLE, os.environ[PORTS_VARIABLE])
             costs = {}
             for concurrency in options.concurrency:
-                rounds = measured(ask, ports, concurrency, options)
-                costs[concurrency] = cost(rounds, worked(ask, ports, concurrency, options, server))
+                firsts = measured(ask, ports, concurrency, options, options.first_rounds, SHORT_ANSWER)
+                rounds = measured(ask, ports, concurrency, options, options.rounds, ANSWER)
+                works = worked(ask, ports, concurrency, options, server)
+                costs[concurrency] = cost(rounds, works, firsts=firsts)
                 print(table(costs), file=sys.stderr, flush=True)
-    print(table(costs))
-    print(f"\nload of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    text = f"{_made(options)}\n\n{table(costs)}"
+    print(text)
+    if str(options.out) != "-":
+        begin = begin_of(f"bench.plugin_overhead{' --guidellm' if options.guidellm else ''}")
+        options.out.write_text(replaced(options.out.read_text(), begin, text, str(options.out)))
+
+
+def _made(options: argparse.Namespace) -> str:
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    by = "guidellm" if options.guidellm else "the openai client"
+    return f"Made {now} with {by}; load of the machine at the end {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=40, help=f"for throughput, answers of {ANSWER} tokens")
+    parser.add_argument(
+        "--first-rounds",
+        type=int,
+        default=200,
+        help=f"for the time to the first token, answers of {SHORT_ANSWER} tokens; 0: it is read in the others",
+    )
     parser.add_argument("--work-rounds", type=int, default=8, help="in which processor time is read; 0: none")
     parser.add_argument("--requests", type=int, default=16, help="to each port in a round; at least as many at a time")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--plugin", type=Path, default=PLUGIN, help="directory of its files")
     parser.add_argument("--guidellm", metavar="PROGRAM", help="ask with this instead of the openai client")
+    parser.add_argument("--out", type=Path, default=PAGE, help="'-' writes no table")
     return parser.parse_args()
 
 
-def measured(ask: Ask, ports: Mapping[str, Port], concurrency: int, options: argparse.Namespace) -> list[Round]:
+def measured(
+    ask: Ask, ports: Mapping[str, Port], concurrency: int, options: argparse.Namespace, rounds: int, tokens: int
+) -> list[Round]:
     requests = max(options.requests, concurrency)
-    ask(Batch(ports, concurrency, max(concurrency, 4), -1))  # what is slow only once is slow now
+    ask(Batch(ports, concurrency, max(concurrency, 4), tokens, -1))  # what is slow only once is slow now
     found = []
-    for number in range(options.rounds):
-        found.append(Round(**ask(Batch(ports, concurrency, requests, number))))
-        so_far = cost(found).throughput
+    for number in range(rounds):
+        found.append(Round(**ask(Batch(ports, concurrency, requests, tokens, number))))
         print(
-            f"{concurrency} at a time, round {number + 1} of {options.rounds}: throughput, plugin over bare, "
-            f"{so_far.value:.4f} ({so_far.low:.4f} to {so_far.high:.4f})",
+            f"{concurrency} at a time, answers of {tokens}, round {number + 1} of {rounds}: throughput, plugin over "
+            f"bare, {fmean(r.plugin.throughput / r.bare_throughput for r in found):.4f}, first token later by "
+            f"{fmean(r.plugin.first_token - r.bare_first_token for r in found) * 1000:.2f} ms",
             file=sys.stderr,
             flush=True,
         )
@@ -96,7 +124,7 @@ def worked(
         spent = {}
         for name in order:
             before = server.seconds()
-            (block,) = ask(Batch({name: ports[name]}, concurrency, requests, number)).values()
+            (block,) = ask(Batch({name: ports[name]}, concurrency, requests, ANSWER, number)).values()
             spent[name] = Spent(
                 *((now - then) / block.tokens for now, then in zip(server.seconds(), before, strict=True))
             )

@@ -25,11 +25,12 @@ class Port:
 
 @dataclass(frozen=True)
 class Batch:
-    """`requests` to each port, `concurrency` at a time over all of them."""
+    """`requests` to each port, `concurrency` at a time over all of them, for answers of `tokens`."""
 
     ports: Mapping[str, Port]
     concurrency: int
     requests: int
+    tokens: int
     seed: int
 
 

@@ -1,10 +1,10 @@
 """Runs with the Python of vLLM's environment: asks in batches, as it is told on its input, with the openai client.
 
-A line in, {"ports": {NAME: {"url", "model"}}, "concurrency", "requests", "seed"}, is a batch: `requests` to each port,
-by `concurrency` workers. One request to each port in an order drawn from the seed, then the next one to each: what the
-machine does meanwhile hits all ports alike. A line out says of each port {"seconds", "tokens", "first"}:
-how long workers were busy with it, the tokens that came, and each request's seconds to its first token. A failure
-ends it.
+A line in, {"ports": {NAME: {"url", "model"}}, "concurrency", "requests", "tokens", "seed"}, is a batch: `requests` to
+each port, by `concurrency` workers, for answers of `tokens`. One request to each port in an order drawn from the seed,
+then the next one to each: what the machine does meanwhile hits all ports alike. A line out says of each port
+{"seconds", "tokens", "first"}: how long workers were busy with it, the tokens that came, and each request's seconds to
+its first token. A failure ends it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any
 import openai
 
 PROMPT = "Hello, the invoice for the router shows the wrong amount. We can not work until this is solved. Regards, Ada"
-TOKENS = 32
 
 
 async def batch(told: dict[str, Any]) -> dict[str, Any]:
@@ -40,10 +39,10 @@ async def batch(told: dict[str, Any]) -> dict[str, Any]:
         async def work() -> None:
             for name, number in deck:
                 began = time.perf_counter()
-                first = await first_token(clients[name], ports[name]["model"], number)
+                first = await first_token(clients[name], ports[name]["model"], number, told["tokens"])
                 found[name]["seconds"] += time.perf_counter() - began
                 found[name]["first"].append(first - began)
-                found[name]["tokens"] += TOKENS
+                found[name]["tokens"] += told["tokens"]
 
         await asyncio.gather(*(work() for _ in range(told["concurrency"])))
     return found
@@ -54,13 +53,13 @@ def in_turns(names: list[str], requests: int, choice: random.Random) -> list[tup
     return [(name, number) for number in range(requests) for name in choice.sample(names, len(names))]
 
 
-async def first_token(client: openai.AsyncOpenAI, model: str, number: int) -> float:
+async def first_token(client: openai.AsyncOpenAI, model: str, number: int, tokens: int) -> float:
     """When the first token came, once the whole answer is there."""
     first = 0.0
     stream = await client.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": f"{number}. {PROMPT}"}],
-        max_tokens=TOKENS,
+        max_tokens=tokens,
         temperature=0,
         stream=True,
         extra_body={"ignore_eos": True},

@@ -14,10 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.overhead.ask import Ask, Batch
+from bench.overhead.ask import Ask, Batch, Port
 from bench.overhead.statistics import Block
 
-TOKENS = 32
 # One worker beside a server on few cores; it imports torch in each.
 _SETTINGS = {"GUIDELLM__MAX_WORKER_PROCESSES": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
 
@@ -25,10 +24,10 @@ _SETTINGS = {"GUIDELLM__MAX_WORKER_PROCESSES": "1", "HF_HUB_OFFLINE": "1", "NO_C
 def asking_by_guidellm(program: str, tokenizer: Path) -> Ask:
     """It knows one server in a run; the ports' turns change from batch to batch."""
 
-    def block(url: str, model: str, concurrency: int, requests: int) -> Block:
+    def block(port: Port, batch: Batch) -> Block:
         with tempfile.TemporaryDirectory() as directory:
             out = Path(directory) / "report.json"
-            command = _command(program, tokenizer, url, model, concurrency, requests, out)
+            command = _command(program, tokenizer, port, batch, out)
             done = subprocess.run(command, env=os.environ | _SETTINGS, capture_output=True, text=True, check=False)
             if done.returncode or not out.exists():
                 raise RuntimeError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
@@ -37,24 +36,22 @@ def asking_by_guidellm(program: str, tokenizer: Path) -> Ask:
     def ask(batch: Batch) -> dict[str, Block]:
         order = list(batch.ports.items())
         random.Random(batch.seed).shuffle(order)
-        return {name: block(port.url, port.model, batch.concurrency, batch.requests) for name, port in order}
+        return {name: block(port, batch) for name, port in order}
 
     return ask
 
 
-def _command(
-    program: str, tokenizer: Path, url: str, model: str, concurrency: int, requests: int, out: Path
-) -> list[str]:
+def _command(program: str, tokenizer: Path, port: Port, batch: Batch, out: Path) -> list[str]:
     extras = {"body": {"ignore_eos": True, "temperature": 0}}
-    backend = {"kind": "openai_http", "target": url, "model": model, "request_format": "/v1/chat/completions"}
+    backend = {"kind": "openai_http", "target": port.url, "model": port.model, "request_format": "/v1/chat/completions"}
     return [
         program,
         "run",
         *("--backend", json.dumps({**backend, "extras": extras})),
-        *("--profile", f"kind=concurrent,streams={concurrency}"),
-        *("--constraint", f"kind=max_requests,count={requests}"),
+        *("--profile", f"kind=concurrent,streams={batch.concurrency}"),
+        *("--constraint", f"kind=max_requests,count={batch.requests}"),
         *("--tokenizer", f"kind=huggingface_auto,model={tokenizer}"),
-        *("--data", f"kind=synthetic_text,prompt_tokens=48,output_tokens={TOKENS}"),
+        *("--data", f"kind=synthetic_text,prompt_tokens=48,output_tokens={batch.tokens}"),
         *("--output", f"kind=json,path={out}"),
         "--disable-console",
     ]

@@ -93,6 +93,7 @@ class Cost:
     """
 
     rounds: int
+    first_rounds: int
     throughput: Estimate
     again_throughput: Estimate
     first_token: float
@@ -105,7 +106,7 @@ class Cost:
     def verdict(self) -> str:
         """Met or not by the whole interval; open, if that or the noise is wider than the limit, or rounds are few."""
         allowed = max(FIRST_TOKEN, (FIRST_TOKEN_RATIO - 1) * self.first_token)
-        if self.rounds < FEWEST_ROUNDS:
+        if min(self.rounds, self.first_rounds) < FEWEST_ROUNDS:
             return "open: too few rounds"
         noise = max(1 - self.again_throughput.low, self.again_throughput.high - 1)
         if noise > 1 - THROUGHPUT or max(-self.again_later.low, self.again_later.high) > allowed:
@@ -118,17 +119,20 @@ class Cost:
         return "open: the interval is too wide"
 
 
-def cost(rounds: Sequence[Round], works: Sequence[Work] = ()) -> Cost:
+def cost(rounds: Sequence[Round], works: Sequence[Work] = (), *, firsts: Sequence[Round] = ()) -> Cost:
     """Paired by round: ratios of throughput and of processor time, differences of the mean time to first token.
 
-    The plugin is held against the mean of the two bare ports."""
+    The plugin is held against the mean of the two bare ports. `firsts`: rounds for the time to the first token alone;
+    none: `rounds` tell it, too."""
+    firsts = firsts or rounds
     return Cost(
         rounds=len(rounds),
+        first_rounds=len(firsts),
         throughput=estimate([math.log(r.plugin.throughput / r.bare_throughput) for r in rounds], math.exp),
         again_throughput=estimate([math.log(r.again.throughput / r.bare.throughput) for r in rounds], math.exp),
-        first_token=statistics.fmean(r.bare_first_token for r in rounds),
-        later=estimate([r.plugin.first_token - r.bare_first_token for r in rounds]),
-        again_later=estimate([r.again.first_token - r.bare.first_token for r in rounds]),
+        first_token=statistics.fmean(r.bare_first_token for r in firsts),
+        later=estimate([r.plugin.first_token - r.bare_first_token for r in firsts]),
+        again_later=estimate([r.again.first_token - r.bare.first_token for r in firsts]),
         work=estimate([w.over_bare(w.plugin) for w in works]) if works else None,
         again_work=estimate([w.over_bare(w.again) for w in works]) if works else None,
     )
@@ -149,6 +153,7 @@ def table(costs: dict[int, Cost]) -> str:
         "rounds",
         "throughput, plugin over bare",
         "(bare over itself)",
+        "rounds",
         "time to first token, bare",
         "later with the plugin",
         "(bare over itself)",
@@ -167,6 +172,7 @@ def _cells(concurrency: int, found: Cost) -> tuple[str, ...]:
         str(found.rounds),
         _interval(found.throughput, 4),
         _interval(found.again_throughput, 4),
+        str(found.first_rounds),
         f"{found.first_token * 1000:.2f} ms",
         _interval(found.later.scaled(1000), 3) + " ms",
         _interval(found.again_later.scaled(1000), 3) + " ms",

@@ -64,7 +64,7 @@ def test_an_interval_that_holds_the_limit_decides_nothing() -> None:
 def test_an_interval_is_held_against_the_limit_and_not_its_middle() -> None:
     def verdict(low: float, high: float) -> str:
         middle = Estimate((low + high) / 2, low, high)
-        return Cost(9, middle, Estimate(1, 1, 1), 0.02, Estimate(0, 0, 0), Estimate(0, 0, 0)).verdict
+        return Cost(9, 9, middle, Estimate(1, 1, 1), 0.02, Estimate(0, 0, 0), Estimate(0, 0, 0)).verdict
 
     assert verdict(0.985, 1.0) == "met"
     assert verdict(0.975, 0.995).startswith("open")
@@ -78,8 +78,8 @@ def test_nothing_is_decided_where_the_noise_is_larger_than_the_limit(
     again: tuple[float, float], later: tuple[float, float]
 ) -> None:
     good, none = Estimate(1, 1, 1), Estimate(0, 0, 0)
-    assert Cost(9, good, good, 0.02, none, none).verdict == "met"
-    assert "noise" in Cost(9, good, Estimate(1, *again), 0.02, none, Estimate(0, *later)).verdict
+    assert Cost(9, 9, good, good, 0.02, none, none).verdict == "met"
+    assert "noise" in Cost(9, 9, good, Estimate(1, *again), 0.02, none, Estimate(0, *later)).verdict
 
 
 @pytest.mark.parametrize(("more", "verdict"), [(1.0, "met"), (1.015, "met"), (1.03, "not met")])
@@ -128,6 +128,14 @@ def test_nothing_is_decided_by_few_rounds() -> None:
     assert cost(rounds()[:7]).verdict == "open: too few rounds"
 
 
+def test_the_time_to_the_first_token_is_that_of_rounds_of_its_own_where_there_are_some() -> None:
+    found = cost(rounds(later=0.005, first=0.2), firsts=rounds(later=0.0003)[:10])
+    assert (found.rounds, found.first_rounds) == (16, 10)
+    assert found.first_token == pytest.approx(0.02, rel=0.01)
+    assert found.later.value == pytest.approx(0.0003, abs=0.0001)
+    assert cost(rounds(), firsts=rounds()[:7]).verdict == "open: too few rounds"
+
+
 def test_an_estimate_of_values_that_do_not_vary_has_no_width() -> None:
     found = estimate([2.0] * 5)
     assert found.value == found.low == found.high == 2.0
@@ -136,7 +144,7 @@ def test_an_estimate_of_values_that_do_not_vary_has_no_width() -> None:
 def test_the_table_has_a_line_for_each_concurrency() -> None:
     _, _, one, eight = table({1: cost(rounds()), 8: cost(rounds(slower=2))}).splitlines()
     assert one.startswith("| 1 | 16 | ") and one.endswith("| met |")
-    assert eight.startswith("| 8 | 16 | 0.4998 (0.499") and eight.endswith("| not met |")
+    assert eight.startswith("| 8 | 16 | 0.4998 (0.499") and " | 16 | 20.0" in eight and eight.endswith("| not met |")
 
 
 def report(**requests: Any) -> dict[str, Any]:
