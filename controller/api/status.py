@@ -269,7 +269,7 @@ class ScaledBase(ApiModel):
 
     state: str = Field(description="ScalingDown, ScaledDown, ScalingUp, or Overruled: somebody scaled it up again.")
     replicas: int = Field(description="Replicas that it had, and gets back.")
-    revision: int = Field(description="The revision that served when it was scaled down.")
+    revision: int = Field(description="The revision that served when it was scaled down, or up again by somebody.")
 
 
 class AdapterReleaseStatus(ApiModel):

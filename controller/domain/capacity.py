@@ -94,7 +94,8 @@ class BaseState(StrEnum):
 
 @dataclass(frozen=True)
 class BaseScale:
-    """The memory of a base that was scaled down. `replicas`: what it had; `revision`: what served then."""
+    """The memory of a base that was scaled down. `replicas`: what it had; `revision`: what served then, or when
+    somebody scaled it up again."""
 
     state: BaseState
     replicas: int
@@ -126,7 +127,7 @@ def next_base_scale(memory: BaseScale | None, use: BaseUse) -> BaseScale | None:
         case BaseState.SCALED_DOWN if up and use.needed:  # who needs it has brought it back
             return None
         case BaseState.SCALED_DOWN if up:
-            return _in(memory, BaseState.OVERRULED)
+            return BaseScale(BaseState.OVERRULED, memory.replicas, use.revision)
         case BaseState.SCALED_DOWN if use.needed:
             return _in(memory, BaseState.SCALING_UP)
         case BaseState.SCALING_UP if up:

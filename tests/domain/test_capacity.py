@@ -229,15 +229,21 @@ class Base(RuleBasedStateMachine):
 
     @rule()
     def need_comes_or_goes(self) -> None:
+        """A base that is up and needed when the controller looks was brought back for that need, as far as anybody can
+        tell: that a person had done so a moment before the need came is not known."""
         self.needed = not self.needed
+        if self.needed and self._is_known_to_be_down():
+            self.persons_up = False
 
     @rule(replicas=st.integers(1, 5))
     def a_person_or_an_autoscaler_scales_it(self, replicas: int) -> None:
         """Against what was done: once that is known to be done. Before, nobody can tell it from a step of ours."""
-        known = self.memory is not None and self.memory.state is BaseState.SCALED_DOWN
-        if self.replicas == 0 and known and not self.needed:
+        if self.replicas == 0 and self._is_known_to_be_down() and not self.needed:
             self.persons_up = True
         self.replicas = replicas
+
+    def _is_known_to_be_down(self) -> bool:
+        return self.memory is not None and self.memory.state is BaseState.SCALED_DOWN
 
     @rule()
     def something_else_serves(self) -> None:
@@ -281,6 +287,15 @@ def test_what_is_not_written_down_yet_is_not_done() -> None:
     assert memory == BaseScale(BaseState.SCALING_DOWN, 3, 1) and d.actions == []
     assert scale_base(d, memory, use) == memory
     assert d.actions == [ScaleBase("nobody needs the base", "tiny-llama", 3, 0)]
+
+
+def test_somebody_s_number_stands_until_something_else_serves_than_when_it_was_set() -> None:
+    """Not than when the base was taken away: that may be long ago, and two rollbacks back."""
+    taken = BaseScale(BaseState.SCALED_DOWN, 3, 1)
+    overruled = next_base_scale(taken, BaseUse(1, "", 2))
+    assert overruled is not None and overruled.state is BaseState.OVERRULED
+    assert next_base_scale(overruled, BaseUse(1, "", 2)) == overruled
+    assert next_base_scale(overruled, BaseUse(1, "", 3)) is None
 
 
 def test_who_needs_it_is_the_reason_to_bring_it_back() -> None:
