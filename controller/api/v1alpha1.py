@@ -503,6 +503,12 @@ class AdapterReleaseSpec(ApiModel):
     }
 
 
+class ManagedFields(ApiModel):
+    """Who has written a part of an object."""
+
+    manager: str = ""
+
+
 class ObjectMeta(ApiModel):
     """The part of Kubernetes' ObjectMeta that this project reads."""
 
@@ -516,6 +522,7 @@ class ObjectMeta(ApiModel):
     annotations: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
     finalizers: list[str] = Field(default_factory=list)
+    managed_fields: list[ManagedFields] = Field(default_factory=list)
 
 
 class AdapterRelease(ApiModel):

@@ -32,7 +32,7 @@ class Facts:
     requests_per_second: float | None = None
     speedup: float | None = None  # output tokens a second, artifact over adapter
     gpus: int = 0  # that the base has, all replicas together
-    replicas: int = 1  # of the base
+    replicas: int | None = 1  # of the base
     adapter_bytes: int = 0
     artifact_bytes: int = 0  # 0: none was built yet
     merge_only: bool = False
@@ -60,7 +60,10 @@ def advice(facts: Facts) -> Advice:
     reasons = tuple(r for r in [*found, *_memory(facts)] if isinstance(r, Reason))
     points = sum(r.points for r in reasons)
     verdict = Verdict.MERGE if points >= ENOUGH else Verdict.KEEP if points <= -ENOUGH else Verdict.EITHER
-    return Advice(verdict, reasons, tuple(text for text in found if isinstance(text, str) and text))
+    unknown = [text for text in found if isinstance(text, str) and text]
+    if facts.replicas is None:
+        unknown.append("the base's replicas and GPUs: it is not there, or you may not get Deployments")
+    return Advice(verdict, reasons, tuple(unknown))
 
 
 def _merge_only(facts: Facts) -> Reason | str:
@@ -132,7 +135,8 @@ def _speedup(facts: Facts) -> Reason | str:
 def _memory(facts: Facts) -> list[Reason]:
     """What both need on the GPUs; it decides only where the base is needed beside the merged model."""
     each = f" of {facts.gpus} GPUs" if facts.gpus else ""
-    dynamic = f"dynamic: {bytes_of(facts.adapter_bytes)} on each of the base's {facts.replicas} replicas{each}"
+    replicas = "replicas" if facts.replicas is None else f"{facts.replicas} replicas"
+    dynamic = f"dynamic: {bytes_of(facts.adapter_bytes)} on each of the base's {replicas}{each}"
     weights = f"{bytes_of(facts.artifact_bytes)} of weights" if facts.artifact_bytes else "weights of the base's size"
     merged = f"merged: {weights}, and its own KV cache, on each replica"
     if facts.variants > 1 and facts.gpus:

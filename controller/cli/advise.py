@@ -12,7 +12,7 @@ import typer
 from controller.cli.cluster import Cluster, Context, Kubeconfig, Namespace, as_release, opened
 from controller.cli.completion import release_names
 from controller.cli.history import FormatOption, written
-from controller.errors import NotFound, TransientError
+from controller.errors import Forbidden, NotFound, TransientError
 
 if TYPE_CHECKING:
     from controller.api.status import HistoryEntry
@@ -107,14 +107,14 @@ def _updates(history: Sequence[HistoryEntry], now: datetime) -> float | None:
     return (len({h.adapter_digest for h in history}) - 1) / (span / _WEEK)
 
 
-def _of_base(cluster: Cluster, name: str) -> tuple[int, int]:
-    """GPUs of all replicas together, and the replicas."""
+def _of_base(cluster: Cluster, name: str) -> tuple[int, int | None]:
+    """GPUs of all replicas together, and the replicas; None: there is no such base, or not for who asks."""
     from controller.runtime.resources import DEPLOYMENTS
 
     try:
         spec = cluster.client.get(DEPLOYMENTS.path(cluster.namespace, name))["spec"]
-    except NotFound:
-        return 0, 1
+    except (NotFound, Forbidden):
+        return 0, None
     replicas = int(spec.get("replicas", 1))
     limits = [(c.get("resources") or {}).get("limits") or {} for c in spec["template"]["spec"]["containers"]]
     each = sum(int(count) for one in limits for what, count in one.items() if what.endswith("/gpu"))

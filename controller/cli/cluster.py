@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,7 +59,7 @@ class Cluster:
         try:
             return self.client.get(RELEASES.path(self.namespace, checked(name)))
         except NotFound as error:
-            raise self._no_such(name) if _knows_the_kind(error) else error from error
+            raise self._no_such(name) if knows_the_kind(error) else error from error
 
     def raw_releases(self, everywhere: bool = False, selector: str | None = None) -> list[Json]:
         from controller.reconcile.caches import RELEASES
@@ -114,12 +115,19 @@ def opened(
     with quiet_end(), told(as_json, failed), explained():
         from controller.runtime.client import KubeClient
 
-        client = KubeClient.from_config(kubeconfig, context, user_agent=MANAGER)
+        client = KubeClient.from_config(kubeconfig or found_as_kubectl_does(), context, user_agent=MANAGER)
         try:
             with explained(client.host):
                 yield Cluster(client, checked(namespace or client.namespace, "a namespace"))
         finally:
             client.close()
+
+
+def found_as_kubectl_does() -> str | None:
+    """$KUBECONFIG, then ~/.kube/config, in a pod, too: only without either its service account is meant, which is
+    whoever started the pod and not who types in it."""
+    named, default = os.environ.get("KUBECONFIG"), Path("~/.kube/config").expanduser()
+    return named or (str(default) if default.is_file() else None)
 
 
 @contextmanager
@@ -155,7 +163,7 @@ def explained(host: str = "") -> Iterator[None]:
         hint = "ask for the right, or name another namespace (-n) or context"
         raise PermanentError(f"{error.message}: {hint}", reason=error.reason) from error
     except NotFound as error:
-        if _knows_the_kind(error):
+        if knows_the_kind(error):
             raise
         message = f"the cluster{at} does not know AdapterReleases: {_INSTALL}"
         raise PermanentError(message, reason="NotInstalled") from error
@@ -165,7 +173,7 @@ def explained(host: str = "") -> Iterator[None]:
         raise TransientError(f"the API server{at} answered: {error.message}; try again", reason=error.reason) from error
 
 
-def _knows_the_kind(error: NotFound) -> bool:
+def knows_the_kind(error: NotFound) -> bool:
     """An object is missing, and not the whole kind: only then the answer names one."""
     return bool(error.details.get("name"))
 

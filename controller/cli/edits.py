@@ -71,9 +71,7 @@ def _what_promotion_does(release: AdapterRelease) -> str:
     canary = release.spec.rollout.canary
     freed = "; spec.rollback is removed" if release.spec.rollback is not None else ""
     how = f"gets the traffic of HTTPRoute {canary.http_route} in steps" if canary is not None else "is swapped in"
-    return (
-        f"the adapter is merged and validated; once that has passed the artifact {how}, and nothing moves before{freed}"
-    )
+    return f"merged and validated, unless that was done; what has passed {how}, and nothing moves before{freed}"
 
 
 def go_on(release: AdapterRelease, full: bool) -> Edit:
@@ -173,7 +171,8 @@ def _has_failed(release: AdapterRelease) -> bool:
 def goes_by_stage(release: AdapterRelease, backend: Backend) -> bool:
     """Stage Experimental means this very backend, and nobody sets the stage back."""
     meta, stable = release.metadata, release.spec.stage is Stage.STABLE
-    return stable and _is_current_adapter(release, backend) and not is_synced(meta.labels, meta.annotations)
+    synced = is_synced(meta.labels, meta.annotations, (entry.manager for entry in meta.managed_fields))
+    return stable and _is_current_adapter(release, backend) and not synced
 
 
 def _is_current_adapter(release: AdapterRelease, backend: Backend) -> bool:

@@ -49,13 +49,13 @@ Results go to stdout, everything else to stderr. An error is one line: what, whe
 
 ## The cluster
 
-Every command that speaks to a cluster has `-n`/`--namespace` (default: the context's), `--context` and `--kubeconfig` (default: `KUBECONFIG`, then `~/.kube/config`; in a pod its service account). They stand in front of the command's name or behind it: `kubectl adapterrelease -n llm get`. kubectl does not hand its own options on to plugins: `kubectl -n llm adapterrelease` is refused by kubectl.
+Every command that speaks to a cluster has `-n`/`--namespace` (default: the context's), `--context` and `--kubeconfig` (default: `KUBECONFIG`, then `~/.kube/config`; in a pod that has neither its service account). They stand in front of the command's name or behind it: `kubectl adapterrelease -n llm get`. kubectl does not hand its own options on to plugins: `kubectl -n llm adapterrelease` is refused by kubectl.
 
-What you need is what `kubectl` would need for the same: to look, `get` and `list` of AdapterReleases (with `watch`, `-w` sees a change at once instead of within three seconds), Deployments, Pods, Jobs, Services and EndpointSlices (`status` shows the rest where one of these is missing); to steer, `patch` of AdapterReleases; for `logs`, `get` of `pods/log`.
+What you need is what `kubectl` would need for the same: to look, `get` and `list` of AdapterReleases (with `watch`, `-w` sees a change at once instead of within three seconds), Deployments, Pods, Jobs, Services and EndpointSlices (`status` shows the rest where one of these is missing); to steer, `patch` of AdapterReleases; for `validate`, `create` and `update` of them; for `logs`, `get` of `pods/log`.
 
 ## What the steering commands write
 
-Each is one merge patch of the release, sent for the version that was read, and the same as a person could write with `kubectl patch`. A release that somebody else changed meanwhile is looked at again; if that makes another patch, nothing is written (exit code 1). `--dry-run` shows the patch and has the API server check it. Where Helm, Argo CD or Flux keeps the release, they say so: make the change there, too.
+Each is one merge patch of the release, sent for the version that was read, and the same as a person could write with `kubectl patch`. If somebody else has edited it meanwhile, nothing is written (exit code 1); a status that has moved is no edit. `--dry-run` shows the patch and has the API server check it. Where Helm, Argo CD or Flux keeps the release, they say so: make the change there, too.
 
 | command | in this state | writes |
 |---|---|---|

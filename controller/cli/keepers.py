@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _MARKS = (
@@ -15,16 +15,20 @@ _MARKS = (
 
 
 _SYNCED = ("argocd.argoproj.io/", "kustomize.toolkit.fluxcd.io/")
+# Before 3.0 Argo CD marks an object by app.kubernetes.io/instance alone, as Helm and people do.
+_SYNCERS = ("argocd-controller", "argocd-application-controller", "kustomize-controller")
 
 
-def is_synced(labels: Mapping[str, str], annotations: Mapping[str, str]) -> bool:
-    """A tool sets back what its Git names, by itself and again and again."""
-    return any(key.startswith(_SYNCED) for key in (*labels, *annotations))
+def is_synced(labels: Mapping[str, str], annotations: Mapping[str, str], managers: Iterable[str]) -> bool:
+    """A tool sets back what its Git names, by itself and again and again. `managers`: who has written its fields."""
+    return any(key.startswith(_SYNCED) for key in (*labels, *annotations)) or any(m in _SYNCERS for m in managers)
 
 
 def keepers(obj: Mapping[str, Any]) -> Iterator[str]:
-    """`label: value` of each."""
+    """`label: value` of each; a tool that left no mark of its own by what it is called as a manager of fields."""
     meta = obj["metadata"]
-    for part, key in _MARKS:
-        if value := (meta.get(part) or {}).get(key):
-            yield f"{key}: {value}"
+    marks = [f"{key}: {value}" for part, key in _MARKS if (value := (meta.get(part) or {}).get(key))]
+    yield from marks
+    if not any(mark.startswith(_SYNCED) for mark in marks):
+        managers = {entry.get("manager") for entry in meta.get("managedFields") or ()}
+        yield from (f"field manager: {name}" for name in _SYNCERS if name in managers)

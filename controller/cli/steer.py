@@ -149,7 +149,8 @@ def _show(patch: Json) -> None:
 
 
 def _write(cluster: Cluster, name: str, raw: Json, edit: Edit, make: MakeEdit, dry_run: bool) -> Json:
-    """What was shown, and nothing else. The version moves with the status, too: that alone is no reason to stop."""
+    """What was shown, and nothing else. The version moves with the status, too: that alone is no reason to stop. A new
+    generation is one, whatever was edited: a null in a patch does not say whose value it takes away."""
     from controller.reconcile.caches import RELEASES
 
     path = RELEASES.path(cluster.namespace, name) + ("?dryRun=All" if dry_run else "")
@@ -158,7 +159,8 @@ def _write(cluster: Cluster, name: str, raw: Json, edit: Edit, make: MakeEdit, d
         patch = {**edit.patch, "metadata": {**edit.patch.get("metadata", {}), **checked}}
         with suppress(Conflict):
             return cluster.client.merge_patch(path, patch)
-        seen, raw = raw, cluster.raw_release(name)
-        if raw["metadata"]["uid"] != seen["metadata"]["uid"] or make(as_release(raw)).patch != edit.patch:
+        seen, raw = raw["metadata"], cluster.raw_release(name)
+        is_the_same = all(raw["metadata"][key] == seen[key] for key in ("uid", "generation"))
+        if not is_the_same or make(as_release(raw)).patch != edit.patch:
             break
     raise TransientError(f"release {name} has changed since it was read: look at it and try again", reason="Conflict")

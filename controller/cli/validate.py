@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controller.cli.cluster import MANAGER, Cluster, Context, Kubeconfig, Namespace, opened
+from controller.cli.cluster import Cluster, Context, Kubeconfig, Namespace, knows_the_kind, opened
 from controller.cli.ending import DONE, REJECTED, note, told
 from controller.errors import NotFound, PermanentError
 from controller.job.reasons import Reason
@@ -65,10 +65,13 @@ def _read(filename: str) -> list[Json]:
 
     from controller.api.v1alpha1 import KIND
 
-    text = sys.stdin.read() if filename == "-" else Path(filename).read_text(encoding="utf-8")
     try:
+        text = sys.stdin.read() if filename == "-" else Path(filename).read_text(encoding="utf-8")
         documents = [d for d in yaml.safe_load_all(text) if isinstance(d, dict)]
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        message = f"{filename} is not written in UTF-8 (PowerShell's > writes UTF-16): {error}"
+        raise PermanentError(message, reason=Reason.INVALID_RELEASE) from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date, and is none
         raise PermanentError(f"{filename} is no YAML: {error}", reason=Reason.INVALID_RELEASE) from error
     items = [i for d in documents for i in (d.get("items") or () if d.get("kind") == "List" else (d,))]
     releases = [d for d in items if isinstance(d, dict) and d.get("kind") == KIND]
@@ -99,19 +102,35 @@ def _as_finding(found: Found) -> Finding:
 
 
 def _in_the_cluster(cluster: Cluster, document: Json, namespace: str | None) -> list[Finding]:
-    from controller.reconcile.caches import RELEASES
-
     meta = document["metadata"]
     where = namespace or meta.get("namespace") or cluster.namespace
     wanted = {**document, "metadata": {**meta, "namespace": where}}
     wanted.pop("status", None)
     try:
-        cluster.client.apply(RELEASES.path(where, meta["name"]), wanted, MANAGER, force=True, dry_run=True)
+        _try_on(cluster, wanted)
     except PermanentError as error:
         if isinstance(error, NotFound):
             raise
         return [(error.reason, error.message)]
     return _of_the_base(cluster, where, document["spec"]["baseRef"]["name"])
+
+
+def _try_on(cluster: Cluster, wanted: Json) -> None:
+    """As a whole in place of what is there: applied, it would be tried together with every field that the file no
+    longer has and that another manager of fields, such as kubectl, has written."""
+    from controller.reconcile.caches import RELEASES
+
+    meta = wanted["metadata"]
+    path = RELEASES.path(meta["namespace"], meta["name"])
+    try:
+        known = cluster.client.get(path)["metadata"]
+    except NotFound as error:
+        if not knows_the_kind(error):
+            raise
+        cluster.client.create(RELEASES.path(meta["namespace"]), wanted, dry_run=True)
+        return
+    there = {"resourceVersion": known["resourceVersion"]}
+    cluster.client.replace(path, {**wanted, "metadata": meta | there}, dry_run=True)
 
 
 def _of_the_base(cluster: Cluster, namespace: str, name: str) -> list[Finding]:
@@ -130,12 +149,17 @@ def _of_the_base(cluster: Cluster, namespace: str, name: str) -> list[Finding]:
     return [] if facts.has_plugin else [("", f"base {name} has no engine plugin: adapterrelease enable {name}")]
 
 
+def _name_of(document: Json) -> Any:
+    meta = document.get("metadata")
+    return meta.get("name") if isinstance(meta, dict) else None
+
+
 def _tell(found: list[tuple[Json, list[Finding]]], as_json: bool) -> int:
     bad = any(reason for _, findings in found for reason, _ in findings)
     if as_json:
         releases = [
             {
-                "name": document.get("metadata", {}).get("name"),
+                "name": _name_of(document),
                 "findings": [{"reason": r, "message": m} for r, m in findings if r],
                 "notes": [m for r, m in findings if not r],
             }
@@ -144,7 +168,7 @@ def _tell(found: list[tuple[Json, list[Finding]]], as_json: bool) -> int:
         print(json.dumps({"ok": not bad, "releases": releases}))
         return REJECTED if bad else DONE
     for document, findings in found:
-        name = (document.get("metadata") or {}).get("name", "?")
+        name = _name_of(document) or "?"
         for reason, message in findings:
             note(f"{name}: {reason}: {message}" if reason else f"{name}: note: {message}")
         if not any(reason for reason, _ in findings):

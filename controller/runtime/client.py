@@ -13,7 +13,7 @@ from typing import Any
 
 import urllib3
 
-from controller.errors import ConnectionLost, Gone, LeadershipLost
+from controller.errors import ConnectionLost, Gone, LeadershipLost, TransientError
 from controller.runtime.transport import Transport, load_configuration
 from controller.runtime.watch import Watch
 
@@ -21,6 +21,7 @@ TIMEOUT = 10.0
 LIST_TIMEOUT = 30.0
 _APPLY = "application/apply-patch+yaml"
 _MERGE_PATCH = "application/merge-patch+json"
+_DRY_RUN = {"dryRun": "All", "fieldValidation": "Strict"}
 _CHUNK = 1 << 16
 
 Json = dict[str, Any]
@@ -108,9 +109,12 @@ class KubeClient:
         except Gone:  # the token for the next page has expired: once more, in one piece
             return self._pages(path, query, timeout)
 
-    def create(self, path: str, obj: Mapping[str, Any], timeout: float = TIMEOUT) -> Json:
-        """`path` is the collection. AlreadyExists when there is one of that name."""
-        return self._write("POST", path, obj, timeout=timeout)
+    def create(self, path: str, obj: Mapping[str, Any], timeout: float = TIMEOUT, dry_run: bool = False) -> Json:
+        """`path` is the collection. AlreadyExists when there is one of that name.
+
+        `dry_run`, here and below: everything is checked, unknown fields too, and nothing is written.
+        """
+        return self._write("POST", path, obj, _DRY_RUN if dry_run else None, timeout=timeout)
 
     def apply(
         self,
@@ -119,23 +123,18 @@ class KubeClient:
         field_manager: str,
         force: bool = True,
         timeout: float = TIMEOUT,
-        dry_run: bool = False,
     ) -> Json:
-        """Server-side apply: creates or updates; owns exactly the fields in `obj`.
-
-        `dry_run`: everything is checked, unknown fields too, and nothing is written.
-        """
+        """Server-side apply: creates or updates; owns exactly the fields in `obj`."""
         query = {"fieldManager": field_manager, "force": "true" if force else "false"}
-        query |= {"dryRun": "All", "fieldValidation": "Strict"} if dry_run else {}
         return self._write("PATCH", path, obj, query, _APPLY, timeout)
 
     def merge_patch(self, path: str, patch: Mapping[str, Any], timeout: float = TIMEOUT) -> Json:
         """Null deletes a field. With metadata.resourceVersion inside, Conflict if the object has changed."""
         return self._write("PATCH", path, patch, content_type=_MERGE_PATCH, timeout=timeout)
 
-    def replace(self, path: str, obj: Mapping[str, Any], timeout: float = TIMEOUT) -> Json:
+    def replace(self, path: str, obj: Mapping[str, Any], timeout: float = TIMEOUT, dry_run: bool = False) -> Json:
         """Conflict when the object is not at its metadata.resourceVersion any more."""
-        return self._write("PUT", path, obj, timeout=timeout)
+        return self._write("PUT", path, obj, _DRY_RUN if dry_run else None, timeout=timeout)
 
     def delete(
         self,
@@ -213,7 +212,11 @@ class KubeClient:
         timeout: float = TIMEOUT,
     ) -> Json:
         data = self._transport.request(method, path, query=query, body=body, content_type=content_type, timeout=timeout)
-        answer: Json = json.loads(data)
+        try:
+            answer: Json = json.loads(data)
+        except ValueError as error:
+            message = f"the answer to {method} {path} is no JSON: is {self.host} an API server, or a page to log in at?"
+            raise TransientError(message, reason="NoApiServer") from error
         return answer
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
+import yaml
 from kubernetes import config as kube_config
 from kubernetes.client.configuration import Configuration
 from kubernetes.client.rest import RESTClientObject
@@ -144,9 +145,11 @@ def load_configuration(kubeconfig: str | None, context: str | None) -> tuple[Any
             persist_config=False,
         )
         contexts, active = kube_config.list_kube_config_contexts(config_file=kubeconfig)
-    except (kube_config.ConfigException, OSError) as error:
+    except (kube_config.ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        # ConfigException is for what is missing; what is no kubeconfig at all breaks the library somewhere
+        said = " ".join(str(error).split()) or type(error).__name__
         raise PermanentError(
-            f"no usable cluster configuration: {error}; set KUBECONFIG or name a kubeconfig and context",
+            f"no usable cluster configuration: {said}; set KUBECONFIG or name a kubeconfig and context",
             reason="KubeconfigInvalid",
         ) from error
     chosen = next((entry for entry in contexts if entry["name"] == context), active)

@@ -21,6 +21,7 @@ from controller.runtime.resources import DEPLOYMENTS
 from tests.cli.place import Place
 from tests.cli.states import world_in
 from tests.domain.world import ROUTE
+from tests.fakes import faults
 from tests.reconcile.deployments import container, deployment
 
 patient = settings(deadline=None)  # the machine may be busy
@@ -182,6 +183,16 @@ def test_as_yaml_it_has_points_and_reasons(place: Place) -> None:
 def test_before_promoting_it_says_what_the_spec_lacks(place: Place) -> None:
     done = place.hold(world_in("serving")).run("advise", ROUTE)
     assert done.stdout.startswith("Merge: add build and validation to its spec")
+
+
+def test_who_may_not_read_the_base_gets_the_rest(place: Place) -> None:
+    place.hold(world_in("serving"))
+    place.api.inject(
+        faults.status(403, "Forbidden", "deployments is forbidden"), "GET", DEPLOYMENTS.path("llm", "tiny-llama")
+    )
+    done = place.run("advise", ROUTE)
+    assert done.exit_code == 0, done.output
+    assert "not known: the base's replicas and GPUs" in done.stdout
 
 
 def test_a_prometheus_that_does_not_answer_is_named(place: Place) -> None:

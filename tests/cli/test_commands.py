@@ -26,6 +26,8 @@ from tests.domain.world import ROUTE
 from tests.fakes import faults
 from tests.fakes.connection import Connection
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 
@@ -209,6 +211,38 @@ def test_a_kubeconfig_that_is_not_there(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["get", "--kubeconfig", str(tmp_path / "none")])
     (line,) = lines_of(done)
     assert done.exit_code == 2 and "no usable cluster configuration" in line and "set KUBECONFIG" in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "no kubeconfig",
+        "",
+        "clusters: [{name: c, cluster: {server: 'https://x', certificate-authority-data: 'a'}}]\n"
+        "users: [{name: u, user: {}}]\ncontexts: [{name: x, context: {cluster: c, user: u}}]\ncurrent-context: x",
+    ],
+)
+def test_a_kubeconfig_that_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(text)
+    done = CliRunner().invoke(app, ["get", "--kubeconfig", str(path)])
+    (line,) = lines_of(done)
+    assert done.exit_code == 2 and "no usable cluster configuration" in line
+
+
+def test_in_a_pod_kubeconfig_is_used_and_not_the_pod_s_account(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner of CI is somebody else than the cluster that it looks after."""
+    monkeypatch.setattr("controller.runtime.transport._in_cluster", lambda: True)
+    done = CliRunner().invoke(app, ["get"], env={"KUBECONFIG": str(place.kubeconfig)})
+    assert done.exit_code == 0 and place.api.requests, done.output
+
+
+def test_what_answers_and_is_no_api_server_is_named(place: Place) -> None:
+    place.api.inject(faults.plain(200, "<html>log in</html>"))
+    done = place.run("get")
+    (line,) = lines_of(done)
+    assert done.exit_code == 1 and "is no JSON" in line
 
 
 def test_a_context_that_is_not_there(place: Place) -> None:
@@ -478,6 +512,22 @@ def test_a_release_that_somebody_steered_meanwhile_is_not_overwritten(place: Pla
     assert place.release()["spec"]["stage"] == "Stable"
 
 
+def test_a_pin_that_somebody_moved_meanwhile_stays(place: Place) -> None:
+    """The same patch, `rollback: null`, would take another pin away than the one that was looked at."""
+    holding(place, "promoted")
+    with place.api.etcd.changed:
+        place.release()["spec"]["rollback"] = {"revision": 1}
+
+    def somebody_first(connection: Connection) -> None:
+        place.api.patch(RELEASE, {"spec": {"rollback": {"revision": 2}}})
+        connection.answer_truly()
+
+    place.api.inject(somebody_first, "PATCH", times=1)
+    done = place.run("resume", ROUTE)
+    assert done.exit_code == 1 and "has changed since it was read" in done.stderr
+    assert place.release()["spec"]["rollback"] == {"revision": 2}
+
+
 def test_another_release_of_the_same_name_is_not_steered(place: Place) -> None:
     holding(place, "promoted")
 
@@ -497,6 +547,16 @@ def test_a_release_that_git_keeps_says_so(place: Place) -> None:
         place.release()["metadata"]["labels"] = {"kustomize.toolkit.fluxcd.io/name": "models"}
     done = place.run("rollback", ROUTE)
     assert "kustomize.toolkit.fluxcd.io/name: models keeps this release" in done.stderr
+    assert place.release()["spec"]["rollback"] == {"revision": 1}
+
+
+def test_one_that_an_older_argo_cd_keeps_is_known_by_who_wrote_it(place: Place) -> None:
+    """Before 3.0 it marks by app.kubernetes.io/instance alone, and sets the stage back."""
+    holding(place, "promoted")
+    with place.api.etcd.changed:
+        place.release()["metadata"]["managedFields"] = [{"manager": "argocd-controller", "operation": "Update"}]
+    done = place.run("rollback", ROUTE)
+    assert "field manager: argocd-controller keeps this release" in done.stderr
     assert place.release()["spec"]["rollback"] == {"revision": 1}
 
 

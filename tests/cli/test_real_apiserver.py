@@ -99,6 +99,17 @@ def test_validate_asks_it_and_writes_nothing(commands: Commands, tmp_path: Path)
     assert commands.kubectl.try_("get", "ar", ROUTE)[0] != 0
 
 
+def test_validate_tries_the_file_without_the_fields_that_it_no_longer_has(commands: Commands, tmp_path: Path) -> None:
+    """Tried by server-side apply, kubectl's fields would still be there, and AWQ's do not fit another method."""
+    commands.kubectl("apply", "--server-side", "-f", "-", manifest=stable())
+    assert "calibration" in commands.spec()["build"]["quantization"]
+    path = tmp_path / "release.yaml"
+    path.write_text(yaml.safe_dump(changed(stable(), "spec.build.quantization", {"method": "None"})))
+    done = commands.run("validate", "-f", str(path))
+    assert done.exit_code == 0, done.output
+    assert "calibration" in commands.spec()["build"]["quantization"]
+
+
 def test_validate_says_what_only_the_cluster_knows(commands: Commands, tmp_path: Path) -> None:
     commands.kubectl("apply", "-f", "-", manifest=stable())
     path = tmp_path / "release.yaml"

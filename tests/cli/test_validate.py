@@ -203,6 +203,27 @@ def test_a_file_without_a_release_is_refused(tmp_path: Path, text: str) -> None:
     assert done.exit_code == 2 and "InvalidRelease" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("kind: AdapterRelease".encode("utf-16"), "not written in UTF-8"),
+        (b"kind: AdapterRelease\nspec: {when: 2024-13-45}", "is no YAML: month must be in 1..12"),
+        (b"kind: [", "is no YAML"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "release.yaml"
+    path.write_bytes(content)
+    done = validate(str(path), "--offline")
+    assert done.exit_code == 2 and said in done.stderr, done.output
+
+
+def test_a_release_without_metadata_is_refused_in_json_too(tmp_path: Path) -> None:
+    done = validate(written(tmp_path, {"kind": "AdapterRelease", "metadata": None}), "--offline", "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["releases"][0]["name"] is None
+
+
 def test_a_release_can_come_on_stdin() -> None:
     done = CliRunner().invoke(app, ["validate", "-f", "-", "--offline"], input=yaml.safe_dump(sample()))
     assert (done.exit_code, done.stdout) == (0, "support-bot: good\n")
@@ -269,15 +290,24 @@ def test_what_was_not_looked_at_is_named(tmp_path: Path, store: Path) -> None:
 def test_the_cluster_is_asked_by_a_dry_run_and_nothing_is_written(place: Place, tmp_path: Path) -> None:
     place.api.create(DEPLOYMENTS.path("llm", "tiny-llama"), deployment(container()))
     done = place.run("validate", "-f", written(tmp_path, sample()))
-    (asked,) = [r for r in place.api.requests if r.method == "PATCH"]
+    (asked,) = [r for r in place.api.requests if r.method == "POST" and "adapterreleases" in r.path]
     assert asked.query["dryRun"] == "All" and asked.query["fieldValidation"] == "Strict"
     assert done.exit_code == 0, done.output
-    assert RELEASE not in [r.path for r in place.api.requests if r.method == "POST"]
     assert place.run("get", "support-bot").exit_code == 2
 
 
+def test_a_release_that_is_there_is_tried_with_the_whole_file_in_its_place(place: Place, tmp_path: Path) -> None:
+    place.api.create(RELEASE, sample("experimental"))
+    done = place.run("validate", "-f", written(tmp_path, sample()))
+    (asked,) = [r for r in place.api.requests if r.method == "PUT"]
+    assert asked.query["dryRun"] == "All" and asked.query["fieldValidation"] == "Strict"
+    assert asked.body["spec"] == sample()["spec"]
+    assert done.exit_code == 0, done.output
+    assert place.release()["spec"] == sample("experimental")["spec"]
+
+
 def test_what_the_cluster_refuses(place: Place, tmp_path: Path) -> None:
-    place.api.inject(faults.status(422, "Invalid", "baseRef is immutable: make a new release"), "PATCH")
+    place.api.inject(faults.status(422, "Invalid", "baseRef is immutable: make a new release"), "POST")
     done = place.run("validate", "-f", written(tmp_path, sample()))
     assert done.exit_code == 2 and "baseRef is immutable" in done.stderr
 
