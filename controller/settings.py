@@ -22,7 +22,7 @@ class Settings(BaseSettings):
 
     # jobs
     job_image: str = Field(
-        "adapterrelease/job:dev", min_length=1, description="Image of import, build and validation jobs."
+        "localhost/adapterrelease/job:dev", min_length=1, description="Image of import, build and validation jobs."
     )
     job_service_account: str = Field(
         "", description="Service account of jobs, in the release's namespace; empty: its default one. Without a token."

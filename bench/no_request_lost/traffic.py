@@ -142,7 +142,7 @@ def _container(client: Client, model: str) -> Json:
     arguments = (client.way, f"http://{model}", model, client.workers, client.rate)
     return {
         "name": client.way,
-        "image": "adapterrelease/controller:dev",
+        "image": "localhost/adapterrelease/controller:dev",
         "imagePullPolicy": "IfNotPresent",
         "command": [f"{ML_ENV}/bin/python", "-u", "/client/traffic.py", *map(str, arguments)],
         "securityContext": {

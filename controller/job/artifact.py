@@ -68,8 +68,8 @@ def _tools(quantizes: bool) -> dict[str, str]:
                 tools[name] = version(name)
             except PackageNotFoundError as e:
                 raise PermanentError(
-                    f"quantizing needs {name}, which is not installed: use the job image, or pip install"
-                    " 'adapter-release-controller[job]'",
+                    f"quantizing needs {name}, which is not installed: use the job image, or"
+                    " pip install '.[job]' in the checkout",
                     reason=Reason.TOOL_MISSING,
                 ) from e
     return tools

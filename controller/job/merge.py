@@ -46,7 +46,7 @@ def merge(
         from controller.job.writer import is_finished, write_shards
     except ImportError as e:
         raise PermanentError(
-            f"merging needs llvmlite ({e}): use the job image, or pip install 'adapter-release-controller[job]'",
+            f"merging needs llvmlite ({e}): use the job image, or pip install '.[job]' in the checkout",
             reason=Reason.TOOL_MISSING,
         ) from e
     changes = changes_of(base, adapters, dtype)

@@ -66,7 +66,7 @@ def _library() -> tuple[ModuleType, ModuleType]:
         from model_signing import signing, verifying
     except ImportError as e:
         raise PermanentError(
-            "signatures need model-signing, which is not installed: pip install 'adapter-release-controller[sign]'",
+            "signatures need model-signing, which is not installed: pip install '.[sign]' in the checkout",
             reason=Reason.TOOL_MISSING,
         ) from e
     return signing, verifying

@@ -24,12 +24,12 @@ def images(checkout: Path = CHECKOUT, ml_env: Path = ML_ENV) -> list[Image]:
         Image("local/pause:1"),
         Image("local/app:1"),
         Image(
-            "adapterrelease/controller:dev",
+            "localhost/adapterrelease/controller:dev",
             entrypoint=("adapterrelease",),
             scripts={"adapterrelease": _controller(checkout, checkout / ".venv/bin/python")},
         ),
         Image(
-            "adapterrelease/job:dev",
+            "localhost/adapterrelease/job:dev",
             entrypoint=("adapterrelease",),
             scripts={"adapterrelease": _job(checkout, ml_env / "bin/python")},
         ),

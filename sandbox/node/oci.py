@@ -37,8 +37,9 @@ class Image:
 
     @property
     def reference(self) -> str:
-        """What containerd calls it: local/app:1 is docker.io/local/app:1."""
-        return self.name if "." in self.name.split("/")[0] else f"docker.io/{self.name}"
+        """What containerd calls it: local/app:1 is docker.io/local/app:1, localhost/app:1 that itself."""
+        registry = self.name.split("/")[0]
+        return self.name if "." in registry or registry == "localhost" else f"docker.io/{self.name}"
 
 
 def write_archive(out: Path, images: list[Image], pause: bytes, bin_dir: str, path: str) -> None:

@@ -166,4 +166,4 @@ def test_the_package_has_what_the_chart_needs_and_nothing_else(chart: Chart, tmp
         {".helmignore"} & packaged
     )
     made = chart.at(tmp_path / f"{NAME}-1.2.3.tgz").render()
-    assert container_of(made)["image"] == "adapterrelease/controller:1.2.3"
+    assert container_of(made)["image"] == "localhost/adapterrelease/controller:1.2.3"

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE = parse(ROOT / "Containerfile")
 IMAGES = ["controller", "job"]
 Json = dict[str, Any]
-IN_SANDBOX = {image.name.removeprefix("adapterrelease/").removesuffix(":dev"): image for image in images()}
+IN_SANDBOX = {image.name.removeprefix("localhost/adapterrelease/").removesuffix(":dev"): image for image in images()}
 # This machine has no GPU, and few processors that it shares with a server.
 OF_THE_SANDBOX_ALONE = {"PYTHONPATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"}
 

@@ -101,14 +101,14 @@ def test_what_one_mounts_comes_beside_what_is_there(chart: Chart) -> None:
 @pytest.mark.parametrize(
     ("image", "wanted"),
     [
-        ({}, "adapterrelease/controller:dev"),
-        ({"tag": "1.2.3"}, "adapterrelease/controller:1.2.3"),
+        ({}, "localhost/adapterrelease/controller:dev"),
+        ({"tag": "1.2.3"}, "localhost/adapterrelease/controller:1.2.3"),
         ({"repository": "registry.example:5000/arc"}, "registry.example:5000/arc:dev"),
-        ({"tag": "1.2.3", "digest": DIGEST}, f"adapterrelease/controller:1.2.3@{DIGEST}"),
+        ({"tag": "1.2.3", "digest": DIGEST}, f"localhost/adapterrelease/controller:1.2.3@{DIGEST}"),
     ],
 )
 def test_an_image_is_named_by_tag_and_pulled_by_digest(chart: Chart, image: Json, wanted: str) -> None:
     made = chart.render({"image": image})
     assert {c["image"] for pod in pods(made) for c in pod["spec"]["containers"]} == {wanted}
-    job = chart.render({"jobs": {"image": image | {"repository": "adapterrelease/controller", **image}}})
+    job = chart.render({"jobs": {"image": image | {"repository": "localhost/adapterrelease/controller", **image}}})
     assert environment(job)["ADAPTERRELEASE_JOB_IMAGE"] == wanted

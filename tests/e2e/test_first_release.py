@@ -59,7 +59,7 @@ def replaced(manifest: Json) -> Json:
     kind, meta = manifest["kind"], manifest["metadata"]
     meta["name" if kind == "Namespace" else "namespace"] = SPACE
     if kind == "Pod":
-        manifest["spec"]["containers"][0]["image"] = "adapterrelease/controller:dev"
+        manifest["spec"]["containers"][0]["image"] = "localhost/adapterrelease/controller:dev"
     if kind == "Deployment":
         (server,) = manifest["spec"]["template"]["spec"]["containers"]
         server["image"] = "vllm/vllm-openai:sandbox"
@@ -124,7 +124,7 @@ def answers(
     lay_out(desk, cluster.store)
     with programs(cluster.kubeconfig, Path(cluster.kubectl_command[0]), Path(helm_program)) as environment:
         for command in typed():
-            type_in(cluster, command, desk, environment | {"REGISTRY": "adapterrelease"})
+            type_in(cluster, command, desk, environment | {"REGISTRY": "localhost/adapterrelease"})
     service = cluster.client.get(SERVICES.path(space, "support-bot"))
     yield f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}"
 

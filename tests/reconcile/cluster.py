@@ -134,7 +134,7 @@ class Cluster:
         self.observer = Observer(self.client, self.listers, engines, self.failures, Progress(http), self.engine_objects)
         fence = Fence(self.client, lambda: self.leading)
         self.actor = Actor(
-            ObjectActions(self.client, fence, "adapterrelease/job:dev", engine_objects=self.engine_objects),
+            ObjectActions(self.client, fence, "localhost/adapterrelease/job:dev", engine_objects=self.engine_objects),
             PodActions(self.client, engines, self.failures, fence, lambda: self.now),
         )
         self.reconciler = Reconciler(

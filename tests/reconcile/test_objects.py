@@ -38,7 +38,7 @@ from tests.reconcile.deployments import (
 
 Json = dict[str, Any]
 
-IMAGE = "adapterrelease/job:dev"
+IMAGE = "localhost/adapterrelease/job:dev"
 INPUTS = "f" * 64
 PLUGGED = "--middleware=adapterrelease_engine.Middleware"
 PATH = f"/store/artifacts/{'a' * 64}"

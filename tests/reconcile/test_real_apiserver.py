@@ -104,7 +104,10 @@ def turn_of(client: KubeClient, namespace: str, made: Json, **spec: Any) -> Turn
 
 def actions_of(client: KubeClient) -> ObjectActions:
     return ObjectActions(
-        client, Fence(client, lambda: True), "adapterrelease/job:dev", engine_objects=EngineObjects(client, PLUGIN)
+        client,
+        Fence(client, lambda: True),
+        "localhost/adapterrelease/job:dev",
+        engine_objects=EngineObjects(client, PLUGIN),
     )
 
 
