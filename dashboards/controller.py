@@ -42,7 +42,7 @@ def _leader(made: Board) -> None:
             "Age of the oldest look",
             "Seconds since the release that has waited longest was looked at successfully. Healthy: below 30 s.",
             "s",
-            Query("time() - min(adapterrelease_last_successful_sync_timestamp_seconds)", "oldest"),
+            Query('time() - min(adapterrelease_last_successful_sync_timestamp_seconds{job="$job"})', "oldest"),
             runbooks=["AdapterReleaseNotSyncing"],
         ),
     )
@@ -55,7 +55,7 @@ def _work(made: Board) -> None:
             "Keys that wait",
             "Depth of the queues: releases that wait for a worker.",
             "short",
-            Query(_last("workqueue_depth", "pod, name"), "{{name}} {{pod}}"),
+            Query(_last("workqueue_depth", "name"), "{{name}}"),
             width=THIRD,
         ),
         lines(
@@ -146,10 +146,10 @@ def _calls(made: Board) -> None:
         ),
         lines(
             "Informers",
-            "Lists and watches that began, and those that failed, by reason.",
+            "Lists and watches that began, in all pods, and those that failed, by reason.",
             "ops",
-            Query(_each("reflector_lists_total", "pod"), "lists {{pod}}"),
-            Query(_each("reflector_watches_total", "pod"), "watches {{pod}}"),
+            Query(_each("reflector_lists_total", "job"), "lists"),
+            Query(_each("reflector_watches_total", "job"), "watches"),
             Query(_each("reflector_errors_total", "reason"), "failed: {{reason}}"),
             width=THIRD,
             runbooks=["AdapterReleaseInformersFailing"],

@@ -10,6 +10,7 @@ UID = "adapterrelease-fleet"
 _ALL = 'namespace=~"$namespace"'
 _ONE = "namespace, name"
 _CONDITION = "adapterrelease_status_condition"
+_STEPS = 12  # rows of the grid: there are up to ten steps
 
 
 def _count(metric: str, selector: str) -> str:
@@ -143,7 +144,7 @@ def _attention(made: Board) -> None:
                 f"round(sum by (cause) (increase(adapterrelease_switches_total{{{_ALL}}}[{RATE}]))) > 0", "{{cause}}"
             ),
             width=THIRD,
-        ),
+        ).height(_STEPS),
         bars(
             "How long steps take",
             "Median over all releases, since the controller that leads began; steps that none has ended are left out.",
@@ -153,7 +154,7 @@ def _attention(made: Board) -> None:
                 "{{step}}",
             ),
             width=THIRD,
-        ),
+        ).height(_STEPS),
         bars(
             "Waited for people",
             "Time in which releases waited for a decision, since the controller that leads began.",
@@ -162,7 +163,7 @@ def _attention(made: Board) -> None:
                 f"sum by ({_ONE}) (adapterrelease_waited_for_people_seconds_total{{{_ALL}}})", "{{namespace}}/{{name}}"
             ),
             width=THIRD,
-        ),
+        ).height(_STEPS),
     )
 
 

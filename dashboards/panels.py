@@ -72,15 +72,18 @@ def lines(
     minimum: float | None = 0,
     maximum: float | None = None,
     stacked: bool = False,
+    powers: bool = False,
 ) -> timeseries.Panel:
     """Values over time. Series of adapters and of artifacts have the same two colours everywhere, and so have codes of
-    HTTP; high percentiles are dashed."""
+    HTTP; high percentiles are dashed. `powers`: the scale has powers of ten, for what may be a hundred times itself."""
     panel = _asked(_said(timeseries.Panel(), title, description, unit, runbooks), queries).span(width)
     panel.line_width(2).fill_opacity(30 if stacked else 8).show_points(look.VisibilityMode.NEVER)
     panel.legend(_legend()).tooltip(common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI))
     if stacked:
         panel.stacking(common.StackingConfig().mode(look.StackingMode.NORMAL))
-    if minimum is not None:
+    if powers:
+        panel.scale_distribution(common.ScaleDistributionConfig().type(look.ScaleDistribution.LOG).log(10))
+    elif minimum is not None:
         panel.min(minimum)
     if maximum is not None:
         panel.max(maximum)
@@ -127,6 +130,7 @@ def bars(
     panel = _asked(_said(bargauge.Panel(), title, description, unit, runbooks), queries, instant=True).span(width)
     panel.orientation(look.VizOrientation.HORIZONTAL).display_mode(look.BarGaugeDisplayMode.BASIC).min(0)
     panel.name_placement(look.BarGaugeNamePlacement.TOP)  # at the left a fifth of the width is all they get
+    panel.text(common.VizTextDisplayOptions().title_size(12).value_size(14))  # else as small as many bars are
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"])).thresholds(thresholds(steps))
     if maximum is not None:
         panel.max(maximum)

@@ -169,10 +169,11 @@ def _traffic(made: Board) -> None:
         lines(
             "Cost of a million generated tokens",
             "Price per GPU hour, by GPUs and pods, over the tokens that these pods generate. Pods of the base are "
-            "shared by all that they serve, and so is their cost.",
+            "shared by all that they serve, and so is their cost. One that traffic has just left costs ever more.",
             "none",
             Query(_COST_ARTIFACT, "{{backend}}"),
             Query(_COST_ADAPTER, "adapter (pods of the base)"),
+            powers=True,
         ),
         lines(
             "Errors",

@@ -16,7 +16,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.prometheus]
 
 # Queries that may have nothing to show in this life, and why.
 WITHOUT_DATA = {
-    "release.json: Progress of the build A": "a tiny model's stages may end between two looks of the controller",
     "controller.json: Informers C": "whether a watch fails is chance",
     "controller.json: Events B": "no event is dropped here",
 }

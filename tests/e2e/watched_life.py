@@ -138,9 +138,11 @@ def _there_and_back(life: Life, bot: Release) -> None:
 
 
 def _spec(life: Life, min_speedup: str, duration: str) -> Json:
-    """An artifact of its own, since it will be rejected; quantized, so that its build can be seen. Not one that an
-    earlier life has left in the store: it would not be built."""
+    """An artifact of its own, since it will be rejected; quantized, and slowly, so that its build can be seen. Not one
+    that an earlier life has left in the store: it would not be built."""
     spec = spec_of("Stable")
+    slowly = {"name": "job", "resources": {"limits": {"cpu": "400m"}}}
+    spec["build"]["podTemplate"] = {"spec": {"containers": [slowly]}}
     spec["build"]["quantization"]["calibration"]["samples"] = 24 + round(life.began) % 32
     (suite,) = spec["validation"]["suites"]
     suite |= {"source": {"uri": "pvc://store/suites/short.jsonl"}, "maxQuantizedScoreDrop": "0.2"}

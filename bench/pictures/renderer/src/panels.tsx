@@ -93,6 +93,7 @@ function Lines({ panel, frames, given, width, height }: Props) {
     >
       {(config: UPlotConfigBuilder) => {
         drawMarks(config, marksOf(given));
+        config.setPadding([null, 18, null, null]); // half of the last time's label
         return null;
       }}
     </TimeSeries>
@@ -161,6 +162,7 @@ function Bars(props: Props) {
           displayMode={panel.options.displayMode}
           namePlacement={panel.options.namePlacement}
           itemSpacing={8}
+          text={panel.options.text}
           alignmentFactors={alignmentFactors}
           showUnfilled
           isOverflow={false}
@@ -247,7 +249,9 @@ function States({ frames, given, width, height }: Props) {
   const left = 8 + Math.max(...frames.map((frame) => 7.2 * (frame.name ?? '').length), 40);
   const one = (height - axis) / Math.max(frames.length, 1);
   const x = (at: number) => left + ((at - given.start) / (given.end - given.start)) * (width - left - 12);
-  const ticks = Array.from({ length: 7 }, (_, i) => given.start + ((given.end - given.start) * (i + 0.5)) / 7);
+  const [lasts, count] = [given.end - given.start, Math.max(1, Math.floor((width - left) / 90))];
+  const ticks = Array.from({ length: count }, (_, i) => given.start + (lasts * (i + 0.5)) / count);
+  const format = lasts < 15 * 60 * 1000 ? 'HH:mm:ss' : 'HH:mm';
   return (
     <svg width={width} height={height} style={{ fontFamily: theme.typography.fontFamily, fontSize: 12 }}>
       {frames.map((frame, index) => (
@@ -280,7 +284,7 @@ function States({ frames, given, width, height }: Props) {
       ))}
       {ticks.map((at) => (
         <text key={at} x={x(at)} y={height - 6} textAnchor="middle" fill={theme.colors.text.secondary}>
-          {dateTime(at).utc().format('HH:mm')}
+          {dateTime(at).utc().format(format)}
         </text>
       ))}
     </svg>
