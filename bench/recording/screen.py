@@ -17,7 +17,7 @@ CLEAR = "\x1b[H\x1b[J"
 
 
 class Screen:
-    def __init__(self, columns: int = 100, rows: int = 36) -> None:
+    def __init__(self, columns: int = 136, rows: int = 36) -> None:
         self.columns, self.rows = columns, rows
         self._lines: list[list[Cell]] = [[]]
         self._row = self._column = 0

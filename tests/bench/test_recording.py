@@ -58,7 +58,7 @@ def played(command: str, directory: Path, title: str = "Try it") -> Played:
         (b"\x1b[31mred\x1b[0m and \x1b[?25l\x1b]0;title\x07plain", ["red and plain"]),
         (b"a\tb", ["a       b"]),
         ("häppchen ✔".encode(), ["häppchen ✔"]),
-        (b"x" * 105, ["x" * 100, "x" * 5]),
+        (b"x" * 141, ["x" * 136, "x" * 5]),
     ],
 )
 def test_a_terminal_shows_what_a_real_one_would(output: bytes, lines: list[str]) -> None:
@@ -89,7 +89,7 @@ def test_pictures_are_kept_where_more_than_numbers_change_and_the_result_is_the_
 
 
 def test_a_command_sees_a_terminal_of_the_recording_s_size(tmp_path: Path) -> None:
-    assert played("stty size; test -t 0 -a -t 1 -a -t 2", tmp_path).result == ("36 100",)
+    assert played("stty size; test -t 0 -a -t 1 -a -t 2", tmp_path).result == ("36 136",)
 
 
 def test_a_command_that_fails_is_said_with_its_words_and_nothing_is_written(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_command_that_does_not_end_is_ended(tmp_path: Path) -> None:
 def test_the_cast_is_of_version_2_and_plays_to_what_was_seen(script: str, tmp_path: Path) -> None:
     scenes = [played(script, tmp_path), played("echo done", tmp_path, "End it")]
     header, *events = [json.loads(line) for line in cast(scenes, "a title").splitlines()]
-    assert (header["version"], header["width"], header["height"], header["title"]) == (2, 100, 36, "a title")
+    assert (header["version"], header["width"], header["height"], header["title"]) == (2, 136, 36, "a title")
     times = [at for at, _, _ in events]
     assert times == sorted(times) and {kind for _, kind, _ in events} == {"o"}
     terminal, pictures = Screen(), []
