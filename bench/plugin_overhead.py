@@ -1,6 +1,6 @@
 """What the engine plugin costs: throughput and time to first token with it and without it, at once, on one vLLM.
 
-    .venv/bin/python -m bench.plugin_overhead [--rounds 40] [--first-rounds 200] [--concurrency 1 8 32]
+    .venv/bin/python -m bench.plugin_overhead [--rounds 24] [--first-rounds 150] [--concurrency 1 8 32]
                                               [--guidellm PROGRAM]
 
 One server, one engine, three ports: bare, bare once more, and with the plugin (bench/overhead/ports.py). A round is a
@@ -80,14 +80,14 @@ def _made(options: argparse.Namespace) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40, help=f"for throughput, answers of {ANSWER} tokens")
+    parser.add_argument("--rounds", type=int, default=24, help=f"for throughput, answers of {ANSWER} tokens")
     parser.add_argument(
         "--first-rounds",
         type=int,
-        default=200,
+        default=150,
         help=f"for the time to the first token, answers of {SHORT_ANSWER} tokens; 0: it is read in the others",
     )
-    parser.add_argument("--work-rounds", type=int, default=8, help="in which processor time is read; 0: none")
+    parser.add_argument("--work-rounds", type=int, default=16, help="in which processor time is read; 0: none")
     parser.add_argument("--requests", type=int, default=16, help="to each port in a round; at least as many at a time")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--plugin", type=Path, default=PLUGIN, help="directory of its files")
