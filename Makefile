@@ -8,7 +8,7 @@ UV_COMPILE := .venv/bin/uv pip compile --quiet --no-config --python-version 3.11
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox up down demo test test-tools test-unit lint generate docs pictures recording sbom locks clean-cache
+.PHONY: help setup sandbox up down demo test test-life test-unit lint generate docs pictures recording sbom locks clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,15 +36,17 @@ down: ## stop the sandbox cluster and leave nothing behind
 demo: $(if $(CONTEXT),setup,sandbox) ## play the life of a release; CONTEXT=name: on a cluster of yours
 	@$(PYTHON) -m sandbox.demo $(if $(CONTEXT),--context $(CONTEXT))
 
-test: sandbox ## all tests, end to end included, but those of test-tools
+test: sandbox ## all tests but those of test-life; first what can run two at a time, then what needs the machine
 	@sandbox/host-packages.sh chromium:chromium /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
-	@$(PYTHON) -m pytest -m "not helm and not prometheus"
+	@sandbox/helm/build.sh >/dev/null && sandbox/prometheus/build.sh >/dev/null
+	@$(PYTHON) -m pytest -n 2 -m "not (e2e or ml or browser or prometheus)"
+	@$(PYTHON) -m pytest -m "(e2e or ml or browser or prometheus) and not (e2e and prometheus)"
 
-test-tools: sandbox ## the tests that need Helm or Prometheus, both built from Go modules
-	@$(PYTHON) -m pytest -m "helm or prometheus"
+test-life: sandbox ## alerts and dashboards of a real life of releases, which a real Prometheus watches (8 minutes)
+	@$(PYTHON) -m pytest -m "e2e and prometheus"
 
-test-unit: setup ## the fast tests, which need nothing but .venv
-	@$(PYTHON) -m pytest -q -n 4 -m "not e2e and not apiserver and not prometheus and not ml and not helm and not browser"
+test-unit: setup ## the fast tests: less than a minute, and nothing but .venv
+	@$(PYTHON) -m pytest -q -n 2 -m "not slow and not e2e and not apiserver and not prometheus and not ml and not helm and not browser"
 
 lint: setup docs ## ruff, mypy --strict, import-linter, generated files up to date, the documentation site
 	@.venv/bin/ruff check .

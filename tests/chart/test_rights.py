@@ -19,6 +19,8 @@ from tests.chart.replaying import Replay
 from tests.chart.rights import Access, allows, asked_for, grants
 from tests.fakes.connection import Request
 
+pytestmark = pytest.mark.slow
+
 INSTALL = Path(__file__).resolve().parents[2] / "manifests" / "install.yaml"
 
 Json = dict[str, Any]

@@ -12,6 +12,8 @@ import pytest
 
 from tests.chart.rendering import ROOT
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 
 

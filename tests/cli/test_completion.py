@@ -18,6 +18,8 @@ from tests.cli.states import world_in
 from tests.docs.pages import ROOT
 from tests.domain.world import ROUTE
 
+pytestmark = pytest.mark.slow
+
 KUBECTL = "from controller.cli.completion import for_kubectl; for_kubectl()"
 PROGRAM = "from controller.cli.main import main; main()"
 

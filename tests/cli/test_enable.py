@@ -21,6 +21,8 @@ from tests.fakes.apiserver import ApiServer
 from tests.fakes.connection import Connection
 from tests.reconcile.deployments import SHELL_FORM, UNKNOWN, container, deployment
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)

@@ -26,6 +26,8 @@ from tests.job import tiny_models
 from tests.job.serving import FakeModel, serve
 from tests.job.tiny_models import lora_config, lora_tensors
 
+pytestmark = pytest.mark.slow
+
 
 def call(*arguments: Any) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments])

@@ -25,6 +25,8 @@ from tests.cli.states import STATES, world_in
 from tests.domain.turns import settle
 from tests.domain.world import ROUTE
 
+pytestmark = pytest.mark.slow
+
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 WRITE = os.environ.get("ADAPTERRELEASE_SNAPSHOTS") == "write"
 WIDTH = 80

@@ -23,6 +23,8 @@ from tests.builders import BUILD, VALIDATION
 from tests.domain.turns import Controller, come_to_rest, quiet, settle, until
 from tests.domain.world import RIVAL, ROUTE, Broken, World, adapter_digest
 
+pytestmark = pytest.mark.slow
+
 OUTCOMES = ["bad", "nan", "errors", "fails", "empty", "no result", "good", "good"]
 EDITS = [
     "retry a",

@@ -24,6 +24,8 @@ from controller.job.suite import Example, is_right
 from controller.job.summary import EvaluateResult
 from tests.job.serving import Answer, FakeModel, serve
 
+pytestmark = pytest.mark.slow
+
 Answers = Callable[[str], str | int]
 
 

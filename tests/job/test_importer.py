@@ -32,6 +32,8 @@ from tests.job.serving import Answer, certificate, serve
 from tests.job.tiny_models import lora_config, lora_tensors
 from tests.job.waiting import result_after
 
+pytestmark = pytest.mark.slow
+
 Files = dict[str, bytes]
 
 

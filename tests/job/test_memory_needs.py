@@ -11,6 +11,8 @@ import pytest
 from controller.job.memory_needs import BESIDE_DEVICE, LIBRARIES, OF_DEVICE, Needs, Placement, needs_of, placed
 from tests.job.test_linears import base, quantization
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 LAYER = {"self_attn.q_proj": (1024, 1024), "mlp.up_proj": (4096, 1024), "mlp.down_proj": (1024, 4096)}
 SHAPES = {"lm_head.weight": (64, 1024)} | {

@@ -28,6 +28,8 @@ from controller.job.summary import ImportResult, Summary, parse_summary, termina
 from tests.job import tiny_models
 from tests.job.serving import Answer, FakeModel, serve
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 

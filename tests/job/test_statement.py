@@ -32,6 +32,8 @@ from controller.job.summary import EvaluateResult
 from tests.job import artifacts
 from tests.job.serving import FakeModel, serve
 
+pytestmark = pytest.mark.slow
+
 HEX = artifacts.ID.removeprefix("sha256:")
 INPUTS = "e" * 64
 ADAPTER = "sha256:" + "1" * 64

@@ -39,6 +39,8 @@ from tests.fakes.connection import Connection
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster
 from tests.reconcile.deployments import UPDATING, container
 
+pytestmark = pytest.mark.slow
+
 LABEL = "loaded.adapterrelease.dev/support-bot"
 UNROUTED = "unrouted.adapterrelease.dev/support-bot"
 LOAD = LoadAdapter("why", "pod-0", "support-bot", D1, adapter_path(D1))

@@ -22,6 +22,8 @@ from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, cluster
 from tests.reconcile.deployments import deployment
 from tests.reconcile.test_real_apiserver import actions_of, client, namespace, turn_of
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["client", "namespace"]  # fixtures
 
 Json = dict[str, Any]

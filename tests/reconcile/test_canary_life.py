@@ -13,6 +13,8 @@ from tests.reconcile.cluster import NAMESPACE, Cluster, cluster
 from tests.reconcile.test_httproute import backend, http_route, parent, rule
 from tests.reconcile.test_life import build_summary, evaluate_summary, serve_adapter, until_job
 
+pytestmark = pytest.mark.slow
+
 CANARY = {
     "httpRoute": "bot",
     "steps": [{"weight": 10, "pause": "2s"}, {"weight": 60, "pause": "2s"}],

@@ -23,6 +23,8 @@ from tests.reconcile.test_life import (
     until_job,
 )
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 
 BASE = DEPLOYMENTS.path(NAMESPACE, "tiny-llama")

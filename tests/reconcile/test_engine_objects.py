@@ -36,6 +36,8 @@ from tests.reconcile.cluster import NAMESPACE, Cluster, cluster
 from tests.reconcile.deployments import KSERVE, PLUGIN, SHELL_FORM, SIDECAR, UNKNOWN, container, deployment
 from tests.reconcile.test_objects import merged_of, seen
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 
 OURS = "--middleware=adapterrelease_engine.Middleware"

@@ -21,6 +21,8 @@ from tests.domain.world import World
 from tests.fakes.apiserver import ApiServer
 from tests.runtime.waiting import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 RELEASE = {"kind": "AdapterRelease", "namespace": "llm", "name": "support-bot", "uid": "u1"}
 Crash = Callable[[World, int], None]
 

@@ -31,6 +31,8 @@ from tests.fakes.vllm import NAN
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster, import_summary
 from tests.reconcile.test_life import job_names, until_job
 
+pytestmark = pytest.mark.slow
+
 LOADED, ROUTED = "loaded.adapterrelease.dev/support-bot", "routed.adapterrelease.dev/support-bot"
 MEMORY = "engine.adapterrelease.dev/support-bot"
 OLD, NEW = f"support-bot@{'1' * 12}", f"support-bot@{'2' * 12}"

@@ -17,6 +17,8 @@ from tests.builders import A1, A2, D1, D2, release
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster, import_summary
 from tests.reconcile.deployments import UNKNOWN
 
+pytestmark = pytest.mark.slow
+
 ARTIFACT_PATH = f"/store/artifacts/{A1.removeprefix('sha256:')}"
 
 

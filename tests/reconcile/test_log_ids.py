@@ -25,6 +25,8 @@ from tests.reconcile.cluster import Cluster, cluster
 from tests.reconcile.test_life import serve_adapter
 from tests.runtime.waiting import PATIENCE, Recorder
 
+pytestmark = pytest.mark.slow
+
 Line = dict[str, Any]
 
 

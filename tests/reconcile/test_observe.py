@@ -23,6 +23,8 @@ from tests.builders import A1, D1, adapter, artifact, base, release
 from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, adapter_path, cluster
 from tests.reconcile.deployments import UNKNOWN, UPDATING, container
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 
 LOAD = LoadAdapter("why", "pod-0", "support-bot", D1, adapter_path(D1))

@@ -25,6 +25,8 @@ from tests.builders import release
 from tests.fakes.apiserver import ApiServer
 from tests.reconcile.deployments import deployment
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 30.0
 FAST: dict[str, Any] = {
     "lease_duration": 60,  # leadership survives a busy machine

@@ -23,6 +23,8 @@ from tests.reconcile.cluster import NAMESPACE, Cluster, cluster
 from tests.reconcile.deployments import deployment
 from tests.reconcile.test_objects import merged_of, seen
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 
 OWN = {"adapterrelease.dev/release": "support-bot", "adapterrelease.dev/artifact": "a" * 12}

@@ -21,6 +21,8 @@ from tests.reconcile.cluster import KEY, NAMESPACE, Cluster, cluster, import_sum
 from tests.reconcile.test_board import Shown
 from tests.reconcile.test_life import promote, serve_adapter, until_job
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world() -> Iterator[Cluster]:

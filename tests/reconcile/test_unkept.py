@@ -16,6 +16,8 @@ from tests.reconcile.test_board import Shown
 from tests.reconcile.test_capacity_life import Scaling, replicas, scaling, settled
 from tests.reconcile.test_life import serve_adapter, until_job
 
+pytestmark = pytest.mark.slow
+
 STATUS = "/adapterreleases/support-bot/status"
 TOLD = (
     "An action was refused: remember all of the status: the CRD does not have status.observedRetry, "

@@ -21,6 +21,8 @@ from tests.fakes.apiserver import ApiServer
 from tests.fakes.connection import Connection
 from tests.runtime.waiting import PATIENCE, FakeClock, Recorder
 
+pytestmark = pytest.mark.slow
+
 LEASE = LEASES.path("system", "controller")
 Candidates = Callable[..., "Candidate"]
 SOON_LOST: dict[str, Any] = {"lease_duration": 1.5, "renew_deadline": 1.0, "retry_period": 0.2}

@@ -20,6 +20,8 @@ from tests.fakes.apiserver import ApiServer
 from tests.fakes.connection import Connection
 from tests.runtime.waiting import PATIENCE, FakeClock
 
+pytestmark = pytest.mark.slow
+
 RELEASE = {
     "apiVersion": "adapterrelease.dev/v1alpha1",
     "kind": "AdapterRelease",

@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 from controller.runtime.health import HealthServer
 from controller.runtime.metrics import registry_with
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server() -> Iterator[HealthServer]:

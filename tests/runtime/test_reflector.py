@@ -16,6 +16,8 @@ from tests.fakes import faults
 from tests.fakes.apiserver import ApiServer
 from tests.runtime.waiting import FakeClock, Recorder
 
+pytestmark = pytest.mark.slow
+
 POD_PATH = PODS.path("llm")
 
 

@@ -16,6 +16,8 @@ from sandbox.demo.life import Life
 from sandbox.demo.narrator import DemoFailed, Narrator
 from sandbox.demo.prepare import CHECKOUT, prepare
 
+pytestmark = pytest.mark.slow
+
 NEEDED = ["deployment/tiny-llama", "service/tiny-llama", "persistentvolumeclaim/store"]
 INSTALLED = [
     "customresourcedefinition/adapterreleases.adapterrelease.dev",

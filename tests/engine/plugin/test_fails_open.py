@@ -23,6 +23,8 @@ from tests.engine.plugin.fake_vllm import RESPONSES
 from tests.engine.plugin.test_drain import begun
 from tests.engine.plugin.world import JSON, NEW, OLD, V1, World
 
+pytestmark = pytest.mark.slow
+
 DIRECTORY = Path(package.__file__).parent
 FILES = {str(path): path.name for path in DIRECTORY.glob("*.py")}
 Place = tuple[str, int]
