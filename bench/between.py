@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 END = "<!-- end -->"
 
 
@@ -17,3 +19,8 @@ def replaced(page: str, begin: str, text: str, name: str) -> str:
     if not mark or not end or begin in rest or "<!-- made by " in before:
         raise ValueError(f"{name} has no place for the table: it needs one line '{begin}' and after it one '{END}'")
     return f"{head}{begin}\n{text.strip()}\n{END}{tail}"
+
+
+def write(path: Path, begin: str, text: str) -> None:
+    """Replace what an earlier run wrote. Raises ValueError where the page has no place for it."""
+    path.write_text(replaced(path.read_text(), begin, text, str(path)))

@@ -29,7 +29,7 @@ from statistics import fmean
 
 import httpx
 
-from bench.between import begin_of, replaced
+from bench import between
 from bench.overhead.ask import Ask, Batch, Port, asking_by_openai
 from bench.overhead.guidellm import asking_by_guidellm
 from bench.overhead.processor import Processes
@@ -60,6 +60,7 @@ def main() -> None:
             server = Processes(PORTS_VARIABLE, os.environ[PORTS_VARIABLE])
             costs = {}
             for concurrency in options.concurrency:
+                ask(Batch(ports, concurrency, max(concurrency, 4), ANSWER, -1))  # what is slow only once is slow now
                 firsts = measured(ask, ports, concurrency, options, options.first_rounds, SHORT_ANSWER)
                 rounds = measured(ask, ports, concurrency, options, options.rounds, ANSWER)
                 works = worked(ask, ports, concurrency, options, server)
@@ -68,8 +69,8 @@ def main() -> None:
     text = f"{_made(options)}\n\n{table(costs)}"
     print(text)
     if str(options.out) != "-":
-        begin = begin_of(f"bench.plugin_overhead{' --guidellm' if options.guidellm else ''}")
-        options.out.write_text(replaced(options.out.read_text(), begin, text, str(options.out)))
+        command = f"bench.plugin_overhead{' --guidellm' if options.guidellm else ''}"
+        between.write(options.out, between.begin_of(command), text)
 
 
 def _made(options: argparse.Namespace) -> str:
@@ -100,7 +101,6 @@ def measured(
     ask: Ask, ports: Mapping[str, Port], concurrency: int, options: argparse.Namespace, rounds: int, tokens: int
 ) -> list[Round]:
     requests = max(options.requests, concurrency)
-    ask(Batch(ports, concurrency, max(concurrency, 4), tokens, -1))  # what is slow only once is slow now
     found = []
     for number in range(rounds):
         found.append(Round(**ask(Batch(ports, concurrency, requests, tokens, number))))

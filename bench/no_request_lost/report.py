@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.between import begin_of, replaced
+from bench import between
+from bench.between import begin_of
 from bench.no_request_lost.judge import Ill, Row
 from bench.no_request_lost.records import Mark
 from bench.no_request_lost.timeline import Timing
@@ -131,4 +132,4 @@ def as_json(rows: Sequence[Row], found: Sequence[Timing], wanted: int, run: dict
 
 def write_between_markers(path: Path, text: str) -> None:
     """Replace what an earlier run wrote."""
-    path.write_text(replaced(path.read_text(), BEGIN, text, str(path)))
+    between.write(path, BEGIN, text)

@@ -56,14 +56,11 @@ class Advice:
 
 
 def advice(facts: Facts) -> Advice:
-    found = [_merge_only(facts), _variants(facts), _age(facts), _updates(facts), _requests(facts), _speedup(facts)]
+    found = [weigh(facts) for weigh in (_merge_only, _variants, _age, _updates, _requests, _speedup, _base)]
     reasons = tuple(r for r in [*found, *_memory(facts)] if isinstance(r, Reason))
     points = sum(r.points for r in reasons)
     verdict = Verdict.MERGE if points >= ENOUGH else Verdict.KEEP if points <= -ENOUGH else Verdict.EITHER
-    unknown = [text for text in found if isinstance(text, str) and text]
-    if facts.replicas is None:
-        unknown.append("the base's replicas and GPUs: it is not there, or you may not get Deployments")
-    return Advice(verdict, reasons, tuple(unknown))
+    return Advice(verdict, reasons, tuple(text for text in found if isinstance(text, str) and text))
 
 
 def _merge_only(facts: Facts) -> Reason | str:
@@ -130,6 +127,12 @@ def _speedup(facts: Facts) -> Reason | str:
     if facts.speedup < 1.2:
         return Reason(0, f"{said}: merging brings little")
     return Reason(2 if facts.speedup >= 1.5 else 1, said)
+
+
+def _base(facts: Facts) -> str:
+    if facts.replicas is None:
+        return "the base's replicas and GPUs: it is not there, or you may not get Deployments"
+    return ""
 
 
 def _memory(facts: Facts) -> list[Reason]:

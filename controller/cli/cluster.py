@@ -113,9 +113,7 @@ def opened(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a locale that lacks a character is no reason to fail
     with quiet_end(), told(as_json, failed), explained():
-        from controller.runtime.client import KubeClient
-
-        client = KubeClient.from_config(kubeconfig or found_as_kubectl_does(), context, user_agent=MANAGER)
+        client = client_for(kubeconfig, context)
         try:
             with explained(client.host):
                 yield Cluster(client, checked(namespace or client.namespace, "a namespace"))
@@ -123,11 +121,14 @@ def opened(
             client.close()
 
 
-def found_as_kubectl_does() -> str | None:
-    """$KUBECONFIG, then ~/.kube/config, in a pod, too: only without either its service account is meant, which is
-    whoever started the pod and not who types in it."""
-    named, default = os.environ.get("KUBECONFIG"), Path("~/.kube/config").expanduser()
-    return named or (str(default) if default.is_file() else None)
+def client_for(kubeconfig: str | None, context: str | None) -> KubeClient:
+    """As kubectl finds the cluster: $KUBECONFIG, then ~/.kube/config, in a pod, too. Only without either its service
+    account is meant, which is whoever started the pod and not who types in it. To be closed by the caller."""
+    from controller.runtime.client import KubeClient
+
+    default = Path("~/.kube/config").expanduser()
+    found = kubeconfig or os.environ.get("KUBECONFIG") or (str(default) if default.is_file() else None)
+    return KubeClient.from_config(found, context, user_agent=MANAGER)
 
 
 @contextmanager

@@ -52,12 +52,10 @@ def release_names(context: typer.Context, incomplete: str) -> list[str]:
     """Releases of the namespace that the line names."""
     given = {**context.find_root().params, **{key: value for key, value in context.params.items() if value}}
     with suppress(Exception):
-        from controller.cli.cluster import found_as_kubectl_does
+        from controller.cli.cluster import client_for
         from controller.reconcile.caches import RELEASES
-        from controller.runtime.client import KubeClient
 
-        kubeconfig = given.get("kubeconfig") or found_as_kubectl_does()
-        client = KubeClient.from_config(kubeconfig, given.get("context"), user_agent=PROGRAM)
+        client = client_for(given.get("kubeconfig"), given.get("context"))
         try:
             path = RELEASES.path(given.get("namespace") or client.namespace)
             items, _ = client.list(path, timeout=_PATIENCE)

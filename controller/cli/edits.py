@@ -170,9 +170,8 @@ def _has_failed(release: AdapterRelease) -> bool:
 
 def goes_by_stage(release: AdapterRelease, backend: Backend) -> bool:
     """Stage Experimental means this very backend, and nobody sets the stage back."""
-    meta, stable = release.metadata, release.spec.stage is Stage.STABLE
-    synced = is_synced(meta.labels, meta.annotations, (entry.manager for entry in meta.managed_fields))
-    return stable and _is_current_adapter(release, backend) and not synced
+    stable = release.spec.stage is Stage.STABLE
+    return stable and _is_current_adapter(release, backend) and not is_synced(release.metadata)
 
 
 def _is_current_adapter(release: AdapterRelease, backend: Backend) -> bool:

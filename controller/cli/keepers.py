@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from controller.api.v1alpha1 import ObjectMeta
 
 _MARKS = (
     ("labels", "app.kubernetes.io/managed-by"),
@@ -19,9 +22,10 @@ _SYNCED = ("argocd.argoproj.io/", "kustomize.toolkit.fluxcd.io/")
 _SYNCERS = ("argocd-controller", "argocd-application-controller", "kustomize-controller")
 
 
-def is_synced(labels: Mapping[str, str], annotations: Mapping[str, str], managers: Iterable[str]) -> bool:
-    """A tool sets back what its Git names, by itself and again and again. `managers`: who has written its fields."""
-    return any(key.startswith(_SYNCED) for key in (*labels, *annotations)) or any(m in _SYNCERS for m in managers)
+def is_synced(meta: ObjectMeta) -> bool:
+    """A tool sets back what its Git names, by itself and again and again."""
+    marked = any(key.startswith(_SYNCED) for key in (*meta.labels, *meta.annotations))
+    return marked or any(entry.manager in _SYNCERS for entry in meta.managed_fields)
 
 
 def keepers(obj: Mapping[str, Any]) -> Iterator[str]:

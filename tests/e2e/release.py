@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 import yaml
 
+from controller.api.v1alpha1 import ARTIFACT_LABEL
+from controller.domain.snapshot import artifact_label
 from controller.errors import Conflict, NotFound
 from controller.reconcile.caches import RELEASES
-from controller.runtime.resources import DEPLOYMENTS, EVENTS, JOBS
+from controller.runtime.resources import DEPLOYMENTS, EVENTS, JOBS, PODS
 from tests.e2e.cluster import BASE, NAMESPACE, Cluster
 
 _DEMO = Path(__file__).resolve().parents[2] / "sandbox" / "demo"
@@ -115,6 +117,12 @@ class Release:
 
     def merged(self) -> list[Json]:
         return self.cluster.find(DEPLOYMENTS, f"adapterrelease.dev/release={self.name}")
+
+    def artifact_pod(self) -> Json:
+        """The one pod of the artifact that the status names; others of the release may still be kept."""
+        artifact = artifact_label(self.status["artifact"]["id"])
+        (pod,) = self.cluster.find(PODS, f"adapterrelease.dev/release={self.name},{ARTIFACT_LABEL}={artifact}")
+        return pod
 
     def artifact_directory(self) -> Path:
         """Where the artifact lies, seen from here."""

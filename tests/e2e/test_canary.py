@@ -14,11 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.api.v1alpha1 import ARTIFACT_LABEL
-from controller.domain.snapshot import artifact_label
 from controller.errors import Conflict
 from controller.reconcile.objects.httproute import HTTP_ROUTES, Backends, sight, weight_patch
-from controller.runtime.resources import PODS
 from tests.e2e.cluster import NAMESPACE, Cluster, measured
 from tests.e2e.load import Load
 from tests.e2e.release import Json, Release, cheaply, spec_of
@@ -388,9 +385,7 @@ def test_a_candidate_that_fails_in_its_share_loses_it(routed: Release, asker: As
 def test_a_candidate_that_dies_loses_its_share(routed: Release, asker: Asker) -> None:
     routed.set_spec(canary({"weight": 50}, approvalDeadline="2h"))
     until_weight(routed, 50, 600)
-    artifact = artifact_label(routed.status["artifact"]["id"])  # others of the release may still be kept
-    (candidate,) = routed.cluster.find(PODS, f"adapterrelease.dev/release={routed.name},{ARTIFACT_LABEL}={artifact}")
-    routed.cluster.kill_container(candidate)
+    routed.cluster.kill_container(routed.artifact_pod())
     until_weight(routed, 0, 60)
     until_about(routed.cluster, asker, routed.name, "/artifacts/", 0)
     assert routed.serving["kind"] == "Adapter"

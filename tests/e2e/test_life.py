@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from controller.api.v1alpha1 import (
-    ARTIFACT_LABEL,
     LOADED_LABEL_PREFIX,
     RELEASE_LABEL,
     RETRY_ANNOTATION,
@@ -157,8 +156,7 @@ def test_the_provenance_is_complete(promoted: Release) -> None:
 
 
 def test_the_artifact_is_verified_by_each_pod_before_it_starts(promoted: Release) -> None:
-    artifact = promoted.status["artifact"]
-    (pod,) = promoted.cluster.find(PODS, f"{ARTIFACT_LABEL}={artifact['id'].removeprefix('sha256:')[:12]}")
+    artifact, pod = promoted.status["artifact"], promoted.artifact_pod()
     (verified,) = [s for s in pod["status"]["initContainerStatuses"] if s["name"] == "verify-artifact"]
     assert verified["state"]["terminated"]["exitCode"] == 0
     said = promoted.cluster.kubectl("-n", NAMESPACE, "logs", pod["metadata"]["name"], "-c", "verify-artifact")

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from controller.api.v1alpha1 import ARTIFACT_LABEL
-from controller.runtime.resources import PODS
 from tests.e2e.cluster import measured
 from tests.e2e.load import Load
 from tests.e2e.release import ANSWER, Json, Release, cheaply, spec_of
@@ -135,8 +133,7 @@ def test_a_merged_model_that_dies_after_the_swap_is_rolled_back(stable: Release)
     artifact = stable.serving
     assert artifact["kind"] == "Artifact"
 
-    (pod,) = stable.cluster.find(PODS, f"{ARTIFACT_LABEL}={artifact['id'].removeprefix('sha256:')[:12]}")
-    stable.cluster.kill_container(pod)
+    stable.cluster.kill_container(stable.artifact_pod())
     stable.until_serving("Adapter")
     promoted = stable.until("Promoted", "False")
     assert promoted["reason"] in ("BackendUnavailable", "ChecksFailed")
